@@ -1,0 +1,115 @@
+"""Everything that can go wrong on a request, on one screen.
+
+BrokerError
+  RequestRefused          the caller can act: problem details (RFC 9457), at /token the body of RFC 6749 section 5.2
+    MalformedRequest        422  invalid_request         a body, parameter or TTL that no grant could take
+    SubjectTokenRejected    401  invalid_request         RFC 8693 section 2.2.2
+    SessionRejected         401  invalid_request         unknown, ended or expired session
+    GrantRefused            403  invalid_target          the token is good and no policy grants this
+    TokenReused             409  invalid_request         one subject token, one session
+    UnknownLease            404  invalid_request         not this session's lease
+    LeaseEnded              409  invalid_request         nothing left to renew
+    NotRenewable            422  invalid_request
+    TooManyRefusals         429  invalid_request         with Retry-After
+  BrokerUnavailable       we must act; with Retry-After where trying again can help
+    BackendFailed           502  temporarily_unavailable
+    IssuerUnreachable       503  temporarily_unavailable  an issuer's keys cannot be had
+    LedgerUnwritable        503  temporarily_unavailable  no record, no credential
+ConfigError               a file of the operator's or of a policy author's: file, line, column, key, what to do
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class BrokerError(Exception):
+    """`detail` is for the caller and says what to do; `reason` is for the ledger and may name policies.
+
+    `case` is the number under which the ledger holds the reason; `extra` is added to the problem document.
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    oauth_error: ClassVar[str] = "server_error"
+    retry_after: int | None = None
+
+    def __init__(
+        self, detail: str, *, reason: str = "", case: str | None = None, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.reason = reason or detail
+        self.case = case
+        self.extra = extra or {}
+
+
+class RequestRefused(BrokerError):
+    status, title, oauth_error = 400, "Request refused", "invalid_request"
+
+
+class MalformedRequest(RequestRefused):
+    status, title = 422, "The request is wrong"
+
+
+class SubjectTokenRejected(RequestRefused):
+    status, title = 401, "The subject token is not good"
+
+
+class SessionRejected(RequestRefused):
+    status, title = 401, "The session is not good"
+
+
+class GrantRefused(RequestRefused):
+    status, title, oauth_error = 403, "No policy grants this", "invalid_target"
+
+
+class TokenReused(RequestRefused):
+    status, title = 409, "The subject token was used before"
+
+
+class UnknownLease(RequestRefused):
+    status, title = 404, "No such lease in this session"
+
+
+class LeaseEnded(RequestRefused):
+    status, title = 409, "The lease has ended"
+
+
+class NotRenewable(RequestRefused):
+    status, title = 422, "This credential cannot be renewed"
+
+
+class TooManyRefusals(RequestRefused):
+    status, title = 429, "Too many refused requests"
+
+    def __init__(self, detail: str, *, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class BrokerUnavailable(BrokerError):
+    status, title, oauth_error = 503, "The broker cannot answer now", "temporarily_unavailable"
+    retry_after = 2
+
+
+class BackendFailed(BrokerUnavailable):
+    status, title = 502, "A backend failed"
+
+
+class IssuerUnreachable(BrokerUnavailable):
+    title = "The issuer's keys cannot be had"
+
+
+class LedgerUnwritable(BrokerUnavailable):
+    title = "The ledger cannot be written"
+
+
+class ConfigError(Exception):
+    """A file that does not say something sensible. Several problems are reported together.
+
+    `str()` is one line a problem, `file:line:column: key: what is wrong and what to do`, ready for a terminal.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems

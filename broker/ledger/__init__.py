@@ -1,0 +1,1 @@
+"""Remember what was issued, durably and provably."""

@@ -179,7 +179,14 @@ def _siblings(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     for part in loc[:-1]:
         info = current.model_fields.get(part) if isinstance(current, type) and issubclass(current, BaseModel) else None
         annotation = info.annotation if info else None
-        inner = next((arg for arg in getattr(annotation, "__args__", (annotation,)) if isinstance(arg, type) and issubclass(arg, BaseModel)), None)
+        inner = next(
+            (
+                arg
+                for arg in getattr(annotation, "__args__", (annotation,))
+                if isinstance(arg, type) and issubclass(arg, BaseModel)
+            ),
+            None,
+        )
         if inner is not None:
             current = inner
     return [info.alias or name for name, info in current.model_fields.items()]

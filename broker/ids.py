@@ -18,7 +18,9 @@ def uuid7(unix_ms: int | None = None) -> int:
     """A UUIDv7 as an integer; `unix_ms` is only for tests, which need a known order."""
     ms = time.time_ns() // 1_000_000 if unix_ms is None else unix_ms
     random = int.from_bytes(os.urandom(10))
-    return (ms & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0x2 << 62 | random & 0x3FFFFFFFFFFFFFFF
+    return (
+        (ms & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0x2 << 62 | random & 0x3FFFFFFFFFFFFFFF
+    )
 
 
 def new(prefix: str) -> str:

@@ -74,7 +74,9 @@ class Minted:
     expires_at: datetime  # what the target system really enforces
     fingerprinted: str = field(repr=False)  # the text whose keyed HMAC the ledger keeps
     handle: Handle = field(default_factory=dict, repr=False)  # what revoking and renewing take
-    facts: Mapping[str, str] = field(default_factory=dict)  # for the event: serial, key id, session name. Nothing secret
+    facts: Mapping[str, str] = field(
+        default_factory=dict
+    )  # for the event: serial, key id, session name. Nothing secret
     renewable: bool = False
 
 
@@ -104,7 +106,9 @@ class Surroundings:
 
     url: str  # the broker's public URL: the `iss` of identity tokens
     keys: KeyStore
-    web_identity: Callable[[str, str, timedelta, Mapping[str, Any]], str]  # (subject, audience, ttl, claims) -> a JWT signed by the broker
+    web_identity: Callable[
+        [str, str, timedelta, Mapping[str, Any]], str
+    ]  # (subject, audience, ttl, claims) -> a JWT signed by the broker
 
 
 class Backend(ABC):

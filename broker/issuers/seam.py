@@ -38,7 +38,9 @@ class IssuerKind:
     identity: Callable[[Claims], JobIdentity]
     unsafe_triggers: Callable[[Claims], tuple[str, ...]]  # the names a statement must allow by `allow_triggers`
     trigger_names: Mapping[str, str]  # every name `unsafe_triggers` can give -> the attack, in one sentence
-    immutable: tuple[str, ...]  # JobIdentity fields that hold an id nobody can register again: ("project_id", "owner_id")
+    immutable: tuple[
+        str, ...
+    ]  # JobIdentity fields that hold an id nobody can register again: ("project_id", "owner_id")
     jti: Literal["required", "optional"] = "optional"
     max_age: timedelta = timedelta(minutes=10)  # from iat; a job with fresh tokens never needs more
     max_lifetime: timedelta = timedelta(hours=2)  # exp - iat
@@ -48,4 +50,6 @@ class IssuerKind:
     fixed_audience: str | None = None  # where the CI fixes it, what it is: a token handed to any service works on all
     custom_subject: bool = False  # whether somebody can change the shape of `sub`
     docs: str = ""  # the CI's own page about its tokens
-    examples: Mapping[str, Claims] = field(default_factory=dict, repr=False)  # name -> claims, for `$like` in policies and for docs
+    examples: Mapping[str, Claims] = field(
+        default_factory=dict, repr=False
+    )  # name -> claims, for `$like` in policies and for docs

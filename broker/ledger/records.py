@@ -3,6 +3,7 @@
 An Entry is applied whole or not at all, in one transaction shared with the entries that waited beside it.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,7 +53,10 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseChange:
-    """A guarded update: it applies only while the lease is in one of `expected`. None leaves a column as it is."""
+    """A guarded update: it applies only while the lease is in one of `expected`. None leaves a column as it is.
+
+    `next_attempt` is the exception: it belongs to `revoking`, so a change to any other state clears it unless it gives one.
+    """
 
     lease: str
     expected: frozenset[LeaseState]
@@ -107,6 +111,44 @@ class Entry:
     changes: tuple[LeaseChange, ...] = ()
     policies: tuple[PolicyVersion, ...] = ()
     events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An event as it stands in the log. `leaf` is the exact bytes that were hashed: the RFC 8785 JSON of the event."""
+
+    seq: int  # the leaf's index
+    id: str
+    time: datetime
+    type: str
+    leaf: bytes = field(repr=False)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The leaf as JSON, with `id`, `time` and `type`."""
+        parsed: dict[str, Any] = json.loads(self.leaf)
+        return parsed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventQuery:
+    """Which events: every member that is given must fit. `since` is inclusive, `until` is not; `before` and `after` page by seq."""
+
+    type: str | None = None
+    issuer: str | None = None
+    project: str | None = None
+    run: str | None = None
+    grant: str | None = None  # policy/grant
+    issuance: str | None = None
+    session: str | None = None
+    lease: str | None = None  # events about this one lease; the one that issued it is found by its issuance
+    case: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    before: int | None = None
+    after: int | None = None
+    newest_first: bool = True
+    limit: int = 100
 
 
 class AlreadyRedeemed(Exception):

@@ -1,16 +1,18 @@
 """YAML files with line numbers: what is wrong is reported as file:line:column and key, all problems at once.
 
 * YAML 1.2 core schema scalars: `no`, `on` and `0777` are what they look like, not booleans and octal numbers.
-* A key twice in one mapping, a tag, an anchor's alias, or a file over 1 MiB is an error: each has hidden a policy before.
+* A key twice in one mapping, a tag, an anchor or alias, a second document, or a file over 1 MiB is an error: each has
+  hidden a policy before.
 * Models are strict and forbid unknown keys; the nearest known key is suggested.
 """
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -22,6 +24,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST: Final = 1 << 20
 DEEPEST: Final = 64
+MOST_PROBLEMS: Final = 100  # of one file; who has more starts over
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's own parser where it was built
 _INT: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -52,80 +55,155 @@ class Document:
 
 def dotted(path: Path) -> str:
     """`trust[0].job.ref`, as people write a path."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    shown = [
+        f"[{part}]" if isinstance(part, int) else f".{part if part.isprintable() else ascii(part)}" for part in path
+    ]
+    return "".join(shown).removeprefix(".")
 
 
 def parse(text: str | bytes, name: str) -> Document:
-    """Parse one YAML document. Raises ConfigError with file, line and column."""
+    """Parse one YAML document. Raises ConfigError with file, line and column, every problem that parsing can go past."""
     if len(text) > LARGEST:
         raise ConfigError(f"{name}:1:1: the file is larger than {LARGEST >> 20} MiB; split it")
     try:
         if isinstance(text, bytes):
-            text = text.decode("utf-8")
-        loader = _Loader(text)
-        try:
-            node = loader.get_single_node()
-        finally:
-            loader.dispose()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{name}:1:1: not UTF-8 (byte {error.start}); save the file as UTF-8") from None
+            text = text.decode("utf-8-sig")
+        text.encode()  # a lone surrogate is no text, and no pattern or digest could take it
+    except UnicodeError as error:
+        start = error.start if isinstance(error, UnicodeDecodeError | UnicodeEncodeError) else 0
+        raise ConfigError(f"{name}:1:1: not UTF-8 (byte {start}); save the file as UTF-8") from None
+    builder = _Builder(name)
+    loader = _Loader(text)
+    try:
+        while not builder.add(loader.get_event()):
+            pass
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise ConfigError(f"{name}:{line}:{column}: not valid YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{name}:1:1: not valid YAML: {type(error).__name__}") from None
-    marks: dict[Path, tuple[int, int]] = {}
-    problems: list[str] = []
-    value = None if node is None else _build(node, (), marks, problems, name, set())
-    if problems:
-        raise ConfigError(*problems)
-    return Document(name, value, marks)
+        builder.problems.append(f"{name}:{line}:{column}: not valid YAML: {error.problem or error.context}")
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        builder.problems.append(f"{name}:{line}:{column}: not valid YAML: a control character; remove it")
+    finally:
+        loader.dispose()
+    if builder.problems:
+        raise ConfigError(*builder.problems)
+    return Document(name, builder.value, builder.marks)
 
 
-def _build(  # one place that turns nodes into data
-    node: Any, path: Path, marks: dict[Path, tuple[int, int]], problems: list[str], name: str, seen: set[int]
-) -> Any:
-    line, column = node.start_mark.line + 1, node.start_mark.column + 1
-    marks.setdefault(path, (line, column))
-    here = f"{name}:{line}:{column}"
-    if id(node) in seen and not isinstance(node, yaml.ScalarNode):
-        problems.append(f"{here}: aliases (*name) are not read here; write the value out")
-        return None
-    seen.add(id(node))
-    if len(path) > DEEPEST:
-        problems.append(f"{here}: nested deeper than {DEEPEST}")
-        return None
-    if isinstance(node, yaml.MappingNode):
-        if node.tag != "tag:yaml.org,2002:map":
-            problems.append(f"{here}: tags such as {node.tag} are not read here")
-        mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            at = f"{name}:{key_node.start_mark.line + 1}:{key_node.start_mark.column + 1}"
-            if not isinstance(key_node, yaml.ScalarNode):
-                problems.append(f"{at}: a key has to be a plain word")
-                continue
-            key = key_node.value
-            if key == "<<" and key_node.style is None:
-                problems.append(f"{at}: merge keys (<<) are not read here; write the keys out")
-                continue
-            if key in mapping:
-                problems.append(f"{at}: {dotted((*path, key))}: the key stands twice in this mapping; keep one")
-                continue
-            marks[(*path, key)] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-            mapping[key] = _build(value_node, (*path, key), marks, problems, name, seen)
-        return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(item, (*path, i), marks, problems, name, seen) for i, item in enumerate(node.value)]
-    return _scalar(node, here, problems)
+class _Builder:
+    """Turns the parser's events into data. It keeps its own stack, so depth costs no recursion.
+
+    Events, not nodes: only they still tell a tag that was written from one that was inferred, and an alias from a value.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.value: Any = None
+        self.marks: dict[Path, tuple[int, int]] = {}
+        self.problems: list[str] = []
+        self._name = name
+        self._open: list[dict[str, Any] | list[Any]] = []
+        self._path: list[str | int | None] = []  # where the next value goes; None while a mapping waits for a key
+        self._documents = 0
+        self._ignored = 0  # depth inside something that is already reported
+
+    def add(self, event: Any) -> bool:
+        """Take one event; True after the last."""
+        match event:
+            case yaml.StreamEndEvent():
+                return True
+            case yaml.DocumentStartEvent():
+                self._documents += 1
+                if self._documents > 1:
+                    self._problem(event, "a second document begins here; one file holds one")
+                    return True
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                if self._ignored:
+                    self._ignored -= 1
+                else:
+                    self._open.pop()
+                    self._path.pop()
+                    self._next()
+            case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+                return not self._collection(event)
+            case yaml.ScalarEvent() | yaml.AliasEvent() if not self._ignored:
+                self._leaf(event)
+        return False
+
+    def _collection(self, event: Any) -> bool:
+        """False where reading on is no use."""
+        if self._ignored:
+            self._ignored += 1
+            return self._ignored < DEEPEST
+        if self._path and self._path[-1] is None:
+            self._problem(event, "a key has to be a plain word")
+            self._ignored, self._path[-1] = 1, ""  # its value is read and dropped
+        elif len(self._open) >= DEEPEST:
+            # Reading on is no use: libyaml takes time with the square of the depth, a minute for 100 kB of brackets.
+            self._problem(event, f"nested deeper than {DEEPEST}")
+            return False
+        else:
+            self._strictly_plain(event)
+            made: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
+            self._put(made, event)
+            self._open.append(made)
+            self._path.append(None if isinstance(made, dict) else 0)
+        return True
+
+    def _leaf(self, event: Any) -> None:
+        if isinstance(event, yaml.AliasEvent):
+            self._problem(event, "aliases (*name) are not read here; write the value out")
+        else:
+            self._strictly_plain(event)
+        text = "" if isinstance(event, yaml.AliasEvent) else event.value
+        if self._path and self._path[-1] is None:
+            self._key(event, text)
+        else:
+            self._put(_scalar(text, plain=not getattr(event, "style", None)), event)
+            self._next()
+
+    def _key(self, event: Any, key: str) -> None:
+        mapping = self._open[-1]
+        self._path[-1] = key
+        if key == "<<" and not getattr(event, "style", None):
+            self._problem(event, "merge keys (<<) are not read here; write the keys out")
+        elif key in mapping:
+            self._problem(event, f"{dotted(self._where())}: the key stands twice in this mapping; keep one")
+        else:
+            self.marks[self._where()] = (event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def _put(self, value: Any, event: Any) -> None:
+        if not self._open:
+            self.value = value
+            self.marks[()] = (event.start_mark.line + 1, event.start_mark.column + 1)
+        elif isinstance(parent := self._open[-1], list):
+            parent.append(value)
+            self.marks[self._where()] = (event.start_mark.line + 1, event.start_mark.column + 1)
+        else:
+            parent[cast("str", self._path[-1])] = value
+
+    def _next(self) -> None:
+        if self._path:
+            last = self._path[-1]
+            self._path[-1] = last + 1 if isinstance(last, int) else None
+
+    def _where(self) -> Path:
+        return tuple(part for part in self._path if part is not None)
+
+    def _strictly_plain(self, event: Any) -> None:
+        if event.tag is not None:
+            self._problem(event, "tags (!name) are not read here; remove it")
+        if event.anchor is not None:
+            self._problem(event, "anchors (&name) are not read here; remove it")
+
+    def _problem(self, event: Any, message: str) -> None:
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(f"{self._name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}: {message}")
 
 
-def _scalar(node: Any, here: str, problems: list[str]) -> Any:
-    text: str = node.value
-    if node.tag.startswith("!") or node.tag == "tag:yaml.org,2002:binary":
-        problems.append(f"{here}: tags such as {node.tag} are not read here")
-        return text
-    if node.style is not None:  # quoted, or a block
+def _scalar(text: str, *, plain: bool) -> Any:
+    if not plain:  # quoted, or a block
         return text
     if text in _WORDS:
         return _WORDS[text]
@@ -145,7 +223,8 @@ def validated(model: type[Model], document: Document, *, at: Path = (), context:
     if not isinstance(value, dict):
         raise ConfigError(document.problem(at, f"a mapping with the keys of {model.__name__} is expected here"))
     try:
-        return model.model_validate(value, context=context)
+        # Strict as JSON is strict: a list fills a tuple, text fills an enum, but "1" is never 1.
+        return model.model_validate_json(json.dumps(value), context=context)
     except ValidationError as error:
         raise ConfigError(*_lines(error, model, document, at)) from None
 
@@ -175,9 +254,9 @@ def _in_document(document: Document, at: Path, loc: Sequence[str | int]) -> Path
 
 
 def _siblings(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    current: Any = model
+    current = model
     for part in loc[:-1]:
-        info = current.model_fields.get(part) if isinstance(current, type) and issubclass(current, BaseModel) else None
+        info = current.model_fields.get(str(part))
         annotation = info.annotation if info else None
         inner = next(
             (

@@ -25,7 +25,8 @@ Record = Callable[[Handle], Awaitable[None]]
 class Strict(BaseModel):
     """The base of every model that people write by hand: strict types, no unknown keys, frozen."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    # hide_input_in_errors: what was written in the wrong place may be a secret
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class NoParams(Strict):

@@ -1,0 +1,164 @@
+"""What a policy and an operator may say of `aws-sts`, checked by shape before AWS is asked.
+
+Limits are those of the STS API reference (AssumeRole, AssumeRoleWithWebIdentity).
+"""
+
+import json
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from broker.backends.identity_token import Audience
+from broker.backends.options import ServiceUrl, whole
+from broker.backends.seam import Strict, Templated
+from broker.references import SecretReference
+
+LONGEST_POLICY: Final = 2048  # characters of a session policy, without insignificant white space
+ROLE_ARN: Final = re.compile(
+    r"arn:aws(-[a-z]{2,10}){0,2}:iam::[0-9]{12}:role/([\x21-\x7e]{1,511}/)?[A-Za-z0-9_+=,.@-]{1,64}"
+)
+_POLICY_ARN: Final = re.compile(
+    r"arn:aws(-[a-z]{2,10}){0,2}:iam::([0-9]{12}|aws):policy/([A-Za-z0-9_+=,.@/-]{1,512}/)?[A-Za-z0-9_+=,.@-]{1,128}"
+)
+# One value inside a policy's string: no quote, backslash, * ? $ or colon, and single dots and slashes between words, so it
+# closes nothing, matches nothing else, is no policy variable and shifts no field of an ARN.
+POLICY_VALUE: Final = r"[A-Za-z0-9_@=+-]+([./][A-Za-z0-9_@=+-]+)*"
+_NAME_VALUE: Final = r"[A-Za-z0-9_+=,.@-]{1,64}"
+_SESSION_NAME: Final = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")
+_TAG_KEY: Final = re.compile(r"[A-Za-z0-9 _.:/=+@-]{1,128}")
+_TAG_VALUE: Final = re.compile(r"[A-Za-z0-9 _.:/=+@-]{0,256}")
+_EXTERNAL_ID: Final = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}")
+_REGION: Final = re.compile(r"[a-z]{2,4}(-[a-z]{2,10}){1,3}-[0-9]{1,2}")
+_WORD: Final = re.compile(r"[a-z0-9-]{1,64}")
+
+
+def _matching(pattern: re.Pattern[str], says: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(says)
+        return text
+
+    return AfterValidator(check)
+
+
+def _template_matching(pattern: re.Pattern[str], says: str) -> AfterValidator:
+    return AfterValidator(lambda text: whole(pattern, text, says))
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in the session policy")
+    return found
+
+
+def _no_constant(text: str) -> Any:  # noqa: ARG001  json's signature
+    raise ValueError("the session policy is not JSON")
+
+
+def session_policy_text(policy: str | dict[str, Any]) -> str:
+    """The policy as compact JSON. Raises ValueError where it is no policy document, or longer than 2048 characters."""
+    document = policy
+    if isinstance(policy, str):
+        try:
+            document = json.loads(policy, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        except (json.JSONDecodeError, RecursionError):
+            raise ValueError("the session policy is not JSON") from None
+    if not isinstance(document, dict) or "Statement" not in document:
+        raise ValueError("a session policy is a JSON object with a Statement")
+    if not set(document) <= {"Version", "Id", "Statement"}:
+        raise ValueError("a session policy has Version, Id and Statement and nothing else")
+    try:
+        text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("the session policy is not JSON") from None
+    if len(text) > LONGEST_POLICY:
+        raise ValueError(f"a session policy has at most {LONGEST_POLICY} characters; use policy_arns")
+    if "{{" in "".join(_keys(document)):
+        raise ValueError("a template may stand in a string of the session policy, not in a key")
+    return text
+
+
+def _keys(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [str(key) for key in value] + [key for item in value.values() for key in _keys(item)]
+    return [key for item in value for key in _keys(item)] if isinstance(value, list) else []
+
+
+def _session_policy(policy: str | dict[str, Any]) -> str | dict[str, Any]:
+    session_policy_text(policy)
+    return policy
+
+
+RoleArn = Annotated[
+    str, _matching(ROLE_ARN, "a role's ARN is expected, arn:aws:iam::<12 digits>:role/<name>, without a template")
+]
+TagKey = Annotated[str, _matching(_TAG_KEY, "a tag's key has letters, digits, spaces and _ . : / = + @ -")]
+TagValue = Annotated[
+    str,
+    Templated(r"[A-Za-z0-9_.:/=+@-]{1,256}"),
+    _template_matching(_TAG_VALUE, "a tag's value has at most 256 letters, digits, spaces and _ . : / = + @ -"),
+]
+SessionName = Annotated[
+    str, Templated(_NAME_VALUE), _template_matching(_SESSION_NAME, "2 to 64 letters, digits and _ + = , . @ -")
+]
+
+
+class StaticKeys(Strict):
+    """An IAM user's keys, by reference: for servers that offer nothing better."""
+
+    access_key_id: SecretReference
+    secret_access_key: SecretReference
+
+
+class WebIdentity(Strict):
+    """A role of the broker's own, assumed with an identity token that the broker signs; sessions from it last an hour at most."""
+
+    web_identity: RoleArn
+    audience: Audience = "sts.amazonaws.com"
+
+
+class AwsSettings(Strict):
+    """The account's door."""
+
+    region: Annotated[str, _matching(_REGION, "a region such as eu-central-1 is expected")]
+    endpoint_url: ServiceUrl | None = None  # a compatible server
+    auth: Literal["ambient"] | StaticKeys | WebIdentity = "ambient"
+    timeout: Annotated[float, Field(gt=0, le=120, strict=False)] = (
+        10.0  # seconds that one mint may take, retries included
+    )
+    threads: Annotated[int, Field(ge=1, le=64)] = 8
+
+
+class AwsOptions(Strict):
+    """What a policy says of the session."""
+
+    role_arn: RoleArn
+    via: Literal["assume-role", "web-identity"] = "assume-role"
+    audience: Audience = "sts.amazonaws.com"  # of the identity token, with via: web-identity
+    session_policy: (
+        Annotated[dict[str, Any], Templated(POLICY_VALUE), AfterValidator(_session_policy)]
+        | Annotated[str, Templated(POLICY_VALUE), AfterValidator(_session_policy)]
+        | None
+    ) = None
+    policy_arns: Annotated[
+        list[Annotated[str, _matching(_POLICY_ARN, "a policy's ARN is expected")]], Field(max_length=10)
+    ] = Field(default_factory=list)
+    tags: Annotated[dict[TagKey, TagValue], Field(max_length=50)] = Field(default_factory=dict)
+    transitive_tags: Annotated[list[TagKey], Field(max_length=50)] = Field(default_factory=list)
+    source_identity: SessionName | None = None
+    session_name: SessionName | None = None  # the lease's id, where absent
+    external_id: (
+        Annotated[str, _matching(_EXTERNAL_ID, "an external id has letters, digits and _ + = , . @ : / -")] | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _together(self) -> "AwsOptions":
+        if missing := set(self.transitive_tags) - set(self.tags):
+            raise ValueError(f"transitive_tags names tags that are not set: {', '.join(sorted(missing))}")
+        if len({key.lower() for key in self.tags}) != len(self.tags):
+            raise ValueError("two tags differ in case only; AWS takes them for one")
+        if self.via == "web-identity" and self.external_id is not None:
+            raise ValueError("external_id goes with via: assume-role only")
+        return self

@@ -1,0 +1,83 @@
+"""What a policy and an operator may say of `vault`, checked by shape before the server is asked."""
+
+import re
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from broker.backends.options import EnvName, ServiceUrl, whole
+from broker.backends.seam import Strict, Templated
+from broker.references import SecretReference
+
+SEGMENT: Final = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"  # no slash, no two dots: a value stays inside its segment
+_PATH: Final = re.compile(rf"{SEGMENT}(/{SEGMENT}){{1,31}}")
+_POLICY: Final = re.compile(r"[a-z0-9_-][a-z0-9_./-]{0,127}")
+_FIELD: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}(/[A-Za-z0-9_-]{1,128}){0,15}/?")
+_NOT_ENGINES: Final = frozenset({"auth", "cubbyhole", "identity", "sys"})
+
+
+def _path(path: str) -> str:
+    whole(
+        _PATH, path, "a path is segments of letters, digits and _ - . without an empty or dotted one, below its engine"
+    )
+    if path.split("/", 1)[0] in _NOT_ENGINES:
+        raise ValueError("this is not the path of a secrets engine")
+    return path
+
+
+def _policy(name: str) -> str:
+    if not _POLICY.fullmatch(name) or name == "root":
+        raise ValueError("a policy is named with small letters, digits and _ - . /, and is not root")
+    return name
+
+
+def _field(name: str) -> str:
+    if not _FIELD.fullmatch(name):
+        raise ValueError("a field is named with letters, digits and _ . -")
+    return name
+
+
+def _namespace(name: str) -> str:
+    if not _NAMESPACE.fullmatch(name):
+        raise ValueError("a namespace is named like team/payments")
+    return name
+
+
+FieldName = Annotated[str, AfterValidator(_field)]
+DataText = Annotated[str, Templated(r"[A-Za-z0-9._/@+=-]{1,256}"), Field(max_length=4096)]
+
+
+class Auth(Strict):
+    """The broker's own token, by reference; a file that an agent keeps fresh is the better one."""
+
+    token: SecretReference
+
+
+class VaultSettings(Strict):
+    """The server."""
+
+    url: ServiceUrl
+    auth: Auth
+    namespace: Annotated[str, AfterValidator(_namespace)] | None = None
+    ca_file: str | None = None  # PEM; the system's authorities where it is absent
+    timeout: Annotated[float, Field(gt=0, le=120, strict=False)] = (
+        10.0  # seconds that one step may take, retries included
+    )
+    threads: Annotated[int, Field(ge=1, le=64)] = 8
+    token_role: Annotated[str, AfterValidator(_field)] | None = None  # auth/token/create/<role>
+
+
+class VaultOptions(Strict):
+    """What a policy says: which path, what the child may do, and what of the answer the job gets."""
+
+    path: Annotated[
+        str, Templated(SEGMENT), Field(max_length=1024), AfterValidator(_path)
+    ]  # as in the server's own policies: database/creds/ro
+    policies: Annotated[list[Annotated[str, AfterValidator(_policy)]], Field(min_length=1, max_length=16)]
+    method: Literal["read", "write"] = "read"
+    data: Annotated[dict[FieldName, DataText | bool | int], Field(max_length=32)] | None = None
+    kv: Literal[1, 2] | None = None  # 2 takes the value out of its version; the path then has /data/ in it
+    fields: Annotated[list[FieldName], Field(min_length=1, max_length=64)] | None = None  # all, where absent
+    public: list[FieldName] = Field(default_factory=list)  # fields that need no masking, such as a user name
+    env: Annotated[dict[EnvName, FieldName], Field(max_length=64)] | None = None  # SECRET_<FIELD>, where absent

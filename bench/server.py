@@ -68,13 +68,13 @@ def broker(folder: Path, *, issuer: str) -> Iterator[Server]:
         stop(process)
 
 
-def configure(folder: Path, *, port: int, issuer: str) -> None:
+def configure(folder: Path, *, port: int, issuer: str, data: str = "./data") -> None:
     """Write broker.yaml and one policy. JSON is YAML, and quotes itself."""
     url = f"http://127.0.0.1:{port}"
     settings: dict[str, Any] = {
         "url": url,
         "listen": f"127.0.0.1:{port}",
-        "data": "./data",
+        "data": data,
         "ledger": "sqlite",
         "policies": "./policies",
         "issuers": {

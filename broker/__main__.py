@@ -1,0 +1,5 @@
+"""`python -m broker` is `jobkey-broker`."""
+
+from broker.cli import main
+
+main()

@@ -1,0 +1,22 @@
+"""What the policy engine has to know of the configured issuers and backends, and nothing else."""
+
+from collections.abc import Mapping
+
+from broker.backends import BACKENDS
+from broker.issuers.seam import IssuerKind
+from broker.policy import Target
+from broker.settings import Settings
+
+
+def policy_inputs(settings: Settings) -> tuple[Mapping[str, IssuerKind], Mapping[str, str], Mapping[str, Target]]:
+    """(issuer name -> kind, issuer name -> URL, backend name -> Target), as `broker.policy.load_policies` takes them."""
+    kinds = {name: issuer.kind for name, issuer in settings.issuers.items()}
+    urls = {name: issuer.url for name, issuer in settings.issuers.items()}
+    targets = {}
+    for name, (kind, _) in settings.backends.items():
+        backend = BACKENDS[kind]
+        targets[name] = Target(
+            backend=name, kind=kind, options=backend.Options, params=backend.Params,
+            shortest=backend.shortest, longest=backend.longest,
+        )  # fmt: skip
+    return kinds, urls, targets

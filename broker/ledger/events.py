@@ -76,6 +76,7 @@ def failed(
     why: str,
     now: datetime | None = None,
     job: Json | None = None,
+    case: str | None = None,
 ) -> Event:
     """An issuance came to nothing: a mint failed, or a crash came between. Its leases are then revoked one by one."""
     described = [
@@ -89,6 +90,7 @@ def failed(
             "leases": described,
             "why": clip(why),
             **({} if job is None else {"job": job}),
+            **({} if case is None else {"case": case}),
         },
         now=now,
     )
@@ -149,10 +151,13 @@ def refused(
 
 
 def refused_many(
-    *, issuer: str, owner: str | None, count: int, since: datetime, sample: Json, now: datetime | None = None
+    *, case: str, issuer: str, owner: str | None, count: int, since: datetime, sample: Json, now: datetime | None = None
 ) -> Event:
-    """A flood in one line: so many refusals of one issuer and owner since an instant, and one of them as a sample."""
-    body = {"issuer": issuer, "owner": owner, "count": count, "from": rfc3339(since), "sample": sample}
+    """A flood in one line: so many refusals of one issuer and owner since an instant, and one of them as a sample.
+
+    Every one of the refused was told this case.
+    """
+    body = {"case": case, "issuer": issuer, "owner": owner, "count": count, "from": rfc3339(since), "sample": sample}
     return make("refused-many", body, now=now)
 
 

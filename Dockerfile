@@ -5,7 +5,7 @@
 # Only /data is ever written. A broker.yaml for it says `data: /data`, `listen: 0.0.0.0:8400`, and `tls:` or `behind_proxy: true`.
 
 # A release pins the base by digest (`--build-arg BASE=...@sha256:...`). Any Debian or Ubuntu with python3 >= 3.11 and its venv does.
-ARG BASE=docker.io/library/python:3.13-slim-bookworm
+ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1

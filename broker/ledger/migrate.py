@@ -3,6 +3,8 @@
 The revisions ship inside the package; nobody runs `alembic` by hand. A ledger from a newer broker is refused.
 """
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 from alembic import command
@@ -10,7 +12,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine
 
 from broker.errors import ConfigError
 
@@ -22,6 +24,19 @@ def head() -> str:
     revision = ScriptDirectory.from_config(_config()).get_current_head()
     assert revision is not None
     return revision
+
+
+@cache
+def schema_of_head() -> Mapping[str, str | None]:
+    """The tables and indexes of an empty ledger on SQLite: `table events` -> its SQL (None for an automatic index)."""
+    engine = create_engine("sqlite://")
+    try:
+        with engine.begin() as connection:
+            upgrade(connection)
+            rows = connection.exec_driver_sql("SELECT type || ' ' || name, sql FROM sqlite_schema")
+            return dict(rows.tuples().all())
+    finally:
+        engine.dispose()
 
 
 def upgrade(connection: Connection) -> None:

@@ -17,12 +17,15 @@ from broker.ledger.schema import checkpoint, events, leases, policy_versions, se
 from broker.model import LeaseState
 
 _DIALECT: Final = sqlite.dialect(paramstyle="named")
+_ZERO: Final[Any] = literal_column("0")
 _SIZES: Final = (64, 32, 16, 8, 4, 2, 1)  # a row count is written as a sum of these, so the texts are few
 
 
 def compiled(statement: ClauseElement) -> str:
-    """The statement's text with `:name` parameters."""
-    return str(statement.compile(dialect=_DIALECT))
+    """The statement's text with `:name` parameters, all of which the caller gives."""
+    made = statement.compile(dialect=_DIALECT)
+    assert all(value is None for value in made.params.values()), f"a constant became a parameter: {made}"
+    return str(made)
 
 
 class InsertMany:
@@ -97,13 +100,14 @@ SWEEP: Final = compiled(
             select(sessions.c.id)
             .where(sessions.c.keep_until < bindparam("now"))
             .limit(bindparam("most"))
+            .offset(_ZERO)
             .scalar_subquery()
         )
     )
 )
 
 CHECKPOINT: Final = compiled(select(checkpoint.c.size, checkpoint.c.note))
-NEXT_SEQ: Final = compiled(select(func.coalesce(func.max(events.c.seq) + literal_column("1"), literal_column("0"))))
+NEXT_SEQ: Final = compiled(select(func.coalesce(func.max(events.c.seq) + literal_column("1"), _ZERO)))
 SESSION: Final = compiled(select(sessions).where(sessions.c.id == bindparam("id")))
 SESSION_OF_TOKEN: Final = compiled(select(sessions).where(sessions.c.token_key == bindparam("token_key")))
 LEASE: Final = compiled(select(leases).where(leases.c.id == bindparam("id")))
@@ -121,23 +125,24 @@ DUE_ACTIVE: Final = compiled(
     .where(_ACTIVE, leases.c.expires_at <= bindparam("now"))
     .order_by(leases.c.expires_at)
     .limit(bindparam("most"))
+    .offset(_ZERO)
 )
 DUE_REVOKING: Final = compiled(
     select(leases)
-    .where(_REVOKING, func.coalesce(leases.c.next_attempt, literal_column("0")) <= bindparam("now"))
+    .where(_REVOKING, func.coalesce(leases.c.next_attempt, _ZERO) <= bindparam("now"))
     .order_by(leases.c.next_attempt)
     .limit(bindparam("most"))
+    .offset(_ZERO)
 )
 NEXT_ACTIVE: Final = compiled(select(func.min(leases.c.expires_at)).where(_ACTIVE))
-NEXT_REVOKING: Final = compiled(
-    select(func.min(func.coalesce(leases.c.next_attempt, literal_column("0")))).where(_REVOKING)
-)
+NEXT_REVOKING: Final = compiled(select(func.min(func.coalesce(leases.c.next_attempt, _ZERO))).where(_REVOKING))
 IN_STATE: Final = {
     state: compiled(
         select(leases)
         .where(leases.c.state == literal_column(f"'{state.value}'"))
         .order_by(leases.c.id)
         .limit(bindparam("most"))
+        .offset(_ZERO)
     )
     for state in LeaseState
 }
@@ -168,7 +173,7 @@ def events_matching(query: EventQuery) -> tuple[str, dict[str, Any]]:
         if (value := getattr(query, name)) is not None:
             found = found.where(events.c[name] == value)
     if query.grant is not None:
-        found = found.where(func.instr(events.c.grants, f"\n{query.grant}\n") > literal_column("0"))
+        found = found.where(func.instr(events.c.grants, f"\n{query.grant}\n") > _ZERO)
     if query.since is not None:
         found = found.where(events.c.time >= unix_ms(query.since))
     if query.until is not None:

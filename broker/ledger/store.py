@@ -9,6 +9,7 @@
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -125,19 +126,19 @@ class Ledger:
 
     async def session(self, id: str) -> SessionRecord | None:  # noqa: A002  the record's own word
         """The session of this id."""
-        return self._here.session(id)
+        return _answer(lambda reader: reader.session(id), self._here)
 
     async def session_of_token(self, token_key: bytes) -> SessionRecord | None:
         """The session that redeemed a subject token."""
-        return self._here.session_of_token(token_key)
+        return _answer(lambda reader: reader.session_of_token(token_key), self._here)
 
     async def lease(self, id: str) -> LeaseRecord | None:  # noqa: A002  the record's own word
         """The lease of this id."""
-        return self._here.lease(id)
+        return _answer(lambda reader: reader.lease(id), self._here)
 
     async def leases_of(self, session: str) -> list[LeaseRecord]:
         """A session's leases, oldest first."""
-        return self._here.leases_of(session)
+        return _answer(lambda reader: reader.leases_of(session), self._here)
 
     async def in_state(self, *states: LeaseState, limit: int = 1000) -> list[LeaseRecord]:
         """Leases in any of these states."""
@@ -189,7 +190,7 @@ class Ledger:
         return await self._ask(lambda reader: reader.entries(index, width))
 
     async def _ask(self, question: Callable[[Reader], Answer]) -> Answer:
-        return await self._loop.run_in_executor(self._readers, question, self._there)
+        return await self._loop.run_in_executor(self._readers, _answer, question, self._there)
 
     def _hand_over(self) -> None:
         """Give the thread what this turn brought."""
@@ -232,6 +233,16 @@ def database_path(url: str) -> Path:
     if "://" in url:
         raise ConfigError(f"ledger: {url.partition('://')[0]} is not supported here; use sqlite or a path")
     return Path(url)
+
+
+def _answer(question: Callable[[Reader], Answer], reader: Reader) -> Answer:
+    """A disk that cannot be read is the same to a caller as one that cannot be written: 503."""
+    try:
+        return question(reader)
+    except sqlite3.Error as error:
+        raise LedgerUnwritable(
+            "the broker cannot read its ledger now; try again shortly", reason=f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _succeed(future: "asyncio.Future[Answer]", answer: Answer) -> None:

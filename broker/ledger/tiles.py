@@ -56,13 +56,13 @@ def parse_path(text: str) -> TilePath | None:
     return found if (level or 0) <= DEEPEST and path(level, index, width) == text else None
 
 
-def tiles_of(size: int) -> Iterator[TilePath]:
-    """Every hash tile of a tree: the complete ones of each level, then the level's partial one."""
+def tiles_of(size: int) -> Iterator[tuple[int, int, int]]:
+    """(level, index, width) of every hash tile of a tree: the complete ones of each level, then the level's partial one."""
     level = 0
     while size:
-        yield from (TilePath(level, index, WIDTH) for index in range(size // WIDTH))
+        yield from ((level, index, WIDTH) for index in range(size // WIDTH))
         if size % WIDTH:
-            yield TilePath(level, size // WIDTH, size % WIDTH)
+            yield level, size // WIDTH, size % WIDTH
         size, level = size // WIDTH, level + 1
 
 

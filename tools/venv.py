@@ -57,7 +57,7 @@ def renew(wanted: str) -> None:
     state = read_state()
     now = {name: fingerprint(name) for name in LOCKS} | {"projects": projects_fingerprint(), "python": interpreter()}
     if state.get("python", now["python"]) != now["python"] or any(state.get(s, now[s]) != now[s] for s in LOCKS):
-        say("the lock or the interpreter changed: building the environment again")
+        say("the lock, the interpreter or the place changed: building the environment again")
         create()
         state = {}
     elif not runs(f"import sys; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"):
@@ -116,8 +116,8 @@ def fingerprint(name: str) -> str:
 
 
 def projects_fingerprint() -> str:
-    """Where the repository lies counts too: an editable install in a moved checkout points to nowhere."""
-    digest = hashlib.sha256(str(Path.cwd()).encode())
+    """An entry point or a dependency that was declared since is not there until the project is installed again."""
+    digest = hashlib.sha256()
     for project in PROJECTS:
         document = project / "pyproject.toml"
         if document.exists():
@@ -126,7 +126,8 @@ def projects_fingerprint() -> str:
 
 
 def interpreter() -> str:
-    return f"{sys.implementation.name} {sys.version.split()[0]}"
+    """Where the environment lies counts too: its scripts name their interpreter in full, so it cannot be moved."""
+    return f"{sys.implementation.name} {sys.version.split()[0]} in {VENV.absolute()}"
 
 
 def read_state() -> dict[str, str]:

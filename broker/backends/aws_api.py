@@ -5,6 +5,7 @@
 * Endpoint, keys and retries are ours; of the environment only the ambient chain reads, and only when it is asked for.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -27,6 +28,8 @@ from broker.backends.seam import BackendError
 from broker.references import BrokenReference
 
 TRIES: Final = 4
+for _chatty in ("botocore", "boto3"):
+    logging.getLogger(_chatty).setLevel(logging.INFO)  # at DEBUG they write answers, with the keys in them
 _PASSING: Final = frozenset({
     "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException", "SlowDown", "IDPCommunicationError",
     "ServiceUnavailable", "InternalFailure", "InternalError", "RequestTimeout", "RequestExpired",

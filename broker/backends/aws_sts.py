@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from broker.backends.aws_api import StsApi
 
 CHAINED: Final = timedelta(hours=1)  # AWS's limit where one role's session assumes another role
+SHORTEST_NAME: Final = 2  # RoleSessionName, SourceIdentity
 WEB_TOKEN: Final = timedelta(minutes=5)  # the identity token is used at once
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html: how a web identity carries tags
 _TAGS_CLAIM: Final = "https://aws.amazon.com/tags"
@@ -69,7 +70,10 @@ class AwsSts(Backend):
                 f"a session of this role lasts {self.shortest} to {self._longest(options)}; change the grant's ttl",
                 retry=False,
             )
-        return {"role_arn": options.role_arn, "session_name": _session_name(order)}
+        name = _session_name(order)
+        if len(name) < SHORTEST_NAME or len(options.source_identity or name) < SHORTEST_NAME:
+            raise BackendError("a session name or source identity has at least 2 characters", retry=False)
+        return {"role_arn": options.role_arn, "session_name": name}
 
     async def mint(self, order: Order, record: Record) -> Minted:  # noqa: ARG002  the seam's signature
         planned = self.plan(order)

@@ -44,7 +44,7 @@ RESERVED: Final = frozenset(
 LONGEST_SUBJECT: Final = 255  # ASCII characters, OpenID Connect Core section 2
 _CLAIM: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,127}")
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,255}")
-_PRINTABLE: Final = r"[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]{1,512}"  # no control or invisible character: JSON escapes the rest
+_PRINTABLE: Final = r"[^{\p{Cc}\p{Cf}\p{Zl}\p{Zp}]{1,512}"  # nothing invisible; JSON escapes the rest
 _TOKENLIKE: Final = r"[A-Za-z0-9._/@+=-]{1,200}"
 _compact: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 

@@ -1,0 +1,376 @@
+"""`jobkey-broker audit`: read the ledger, export it, prove it. Works beside a running broker and on copies; writes nothing.
+
+On a terminal a table, in a pipe one line an event with tabs; text from claims is shown without control characters, so that
+a branch name cannot move the cursor.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, TextIO
+
+import typer
+
+from broker.errors import ConfigError
+from broker.ledger.checkpoint import BadNote, VerifierKey
+from broker.ledger.reader import Reader, open_reader
+from broker.ledger.records import EventQuery, LeaseRecord, StoredEvent
+from broker.model import rfc3339
+
+app = typer.Typer(no_args_is_help=True)
+
+DATABASE: Final = "ledger.db"
+VKEY: Final = "log.vkey"
+_PAGE: Final = 500
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_COLUMNS: Final = ("seq", "time", "type", "id", "issuer", "project", "run", "grants", "issuance", "lease", "session", "case", "detail")  # fmt: skip
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+Data = Annotated[Path | None, typer.Option("--data", help="The broker's data folder.", envvar="JOBKEY_DATA")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The service's own file, which names the data folder.", envvar="JOBKEY_CONFIG"),
+]
+Type = Annotated[str | None, typer.Option("--type", help="issued, refused, renewed, revoked, expired, reused, ...")]
+Project = Annotated[str | None, typer.Option("--project", help="acme/payments")]
+Run = Annotated[str | None, typer.Option("--run", help="The CI's run id.")]
+Grant = Annotated[str | None, typer.Option("--grant", help="policy/grant")]
+Since = Annotated[
+    str | None, typer.Option("--since", help="An instant (2026-11-21T20:00:00Z), a day, or an age (90m, 24h, 7d).")
+]
+
+
+class Format(StrEnum):
+    """What `export` writes."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+@app.command(name="list")
+def list_events(
+    *,
+    data: Data = None,
+    config: Config = None,
+    type_: Type = None,
+    project: Project = None,
+    run: Run = None,
+    grant: Grant = None,
+    since: Since = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the newest.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One event a line, as JSON.")] = False,
+) -> None:
+    """The newest events, newest first."""
+    query = EventQuery(type=type_, project=project, run=run, grant=grant, since=_since(since), limit=limit)
+    with _reader(data, config) as reader:
+        found = reader.events(query)
+    if as_json:
+        for event in found:
+            print(_plain_json(event))
+        return
+    rows = [_row(event) for event in found]
+    _table(("time", "type", "project", "grants", "detail", "id"), rows)
+
+
+@app.command()
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="evt_, iss_, lse_, ses_ or case_: an event, issuance, lease, session or case."
+        ),
+    ],
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """The whole story of one id: its events and what became of its leases."""
+    with _reader(data, config) as reader:
+        events, leases = story(reader, name)
+    if not events and not leases:
+        raise ConfigError(f"{name}: the ledger holds nothing of this id")
+    for event in events:
+        print(f"{rfc3339(event.time)}  {event.type}  leaf {event.seq}")
+        print(_indented(event.body))
+    for lease in leases:
+        print(
+            f"{lease.id}  {lease.grant}  {lease.state}  until {rfc3339(lease.expires_at)}"
+            + (f"  {_clean(lease.reason)}" if lease.reason else "")
+        )
+
+
+@app.command()
+def export(
+    *,
+    data: Data = None,
+    config: Config = None,
+    format_: Annotated[
+        Format, typer.Option("--format", help="jsonl keeps the exact leaves; csv is for a spreadsheet.")
+    ] = Format.JSONL,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new file; standard output unless given.")
+    ] = None,
+    type_: Type = None,
+    project: Project = None,
+    run: Run = None,
+    grant: Grant = None,
+    since: Since = None,
+) -> None:
+    """Every event, oldest first."""
+    query = EventQuery(
+        type=type_, project=project, run=run, grant=grant, since=_since(since), newest_first=False, limit=_PAGE
+    )
+    with _reader(data, config) as reader, _output(output) as out:
+        if format_ is Format.CSV:
+            table = csv.writer(out)
+            table.writerow(_COLUMNS)
+            for event in _all(reader, query):
+                row = _row(event)
+                table.writerow([harmless(row[column]) for column in _COLUMNS])
+        else:
+            for event in _all(reader, query):
+                out.write(event.leaf.decode() + "\n")
+
+
+@app.command(name="export-log")
+def export_log(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """The Merkle log as files, laid out as /log serves it (C2SP tlog-tiles)."""
+    from broker.ledger import export as exporter
+
+    with _reader(data, config) as reader:
+        size = exporter.export_log(reader, folder)
+    print(f"{size} leaves written to {folder}; prove them with: jobkey-broker audit verify --log {folder} --key VKEY")
+
+
+@app.command()
+def verify(
+    *,
+    data: Data = None,
+    config: Config = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", metavar="DIR", help="An exported log, instead of a database.")
+    ] = None,
+    database: Annotated[
+        Path | None, typer.Option("--database", metavar="FILE", help="A ledger.db or a copy of one.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            help="The log's verifier key, or a file that holds it. Take it from where an editor of the ledger could not change it.",
+        ),
+    ] = None,
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            "--since", metavar="FILE", help="A checkpoint kept from before: finds a ledger that was rolled back."
+        ),
+    ] = None,
+) -> None:
+    """Prove that no event was changed, dropped or reordered. Ends with 1 where something is wrong."""
+    from broker.ledger.fsck import verify_database
+    from broker.ledger.verify import verify_log
+
+    if log is not None and database is not None:
+        raise ConfigError("audit verify: give --log or --database, not both")
+    older = None if since is None else _bytes(since)
+    if log is not None:
+        report = verify_log(log, _key(key, None), since=older)
+    else:
+        folder = None if database is not None else _folder(data, config)
+        path = database if database is not None else folder / DATABASE if folder is not None else Path(DATABASE)
+        report = verify_database(path, _key(key, folder), since=older)
+    for problem in report.problems:
+        print(_clean(str(problem)))
+    if report.more:
+        print(f"and {report.more} more")
+    if report.first is not None:
+        print(f"NOT PROVED. First: {_clean(str(report.first))}")
+        raise typer.Exit(1)
+    assert report.checkpoint is not None
+    print(f"proved: {report.leaves} leaves of {report.checkpoint.origin}, root {report.checkpoint.root.hex()}")
+
+
+def story(reader: Reader, name: str) -> tuple[list[StoredEvent], list[LeaseRecord]]:
+    """Every event and lease that an id is about, oldest first."""
+    events: dict[int, StoredEvent] = {}
+    leases: dict[str, LeaseRecord] = {}
+
+    def take(**members: str) -> None:
+        for event in _all(reader, EventQuery(**members, newest_first=False, limit=_PAGE)):  # type: ignore[arg-type]  # names of text members
+            events[event.seq] = event
+
+    first = reader.event(name)
+    if first is not None:
+        events[first.seq] = first
+    prefix = name.partition("_")[0]
+    lease = reader.lease(name) if prefix == "lse" else None
+    issuance = name if prefix == "iss" else None
+    if lease is not None:
+        leases[lease.id] = lease
+        issuance = lease.issuance
+    elif prefix == "ses":
+        leases |= {one.id: one for one in reader.leases_of(name)}
+        take(session=name)
+    elif prefix in ("evt", "case") and first is not None:
+        issuance = first.body.get("issuance")
+    if isinstance(issuance, str):
+        take(issuance=issuance)
+        issued = next((event for event in events.values() if event.body.get("issuance") == issuance), None)
+        if lease is None and issued is not None:
+            mine = reader.leases_of(issued.body.get("session", ""))
+            leases |= {one.id: one for one in mine if one.issuance == issuance}
+    for one in leases.values():
+        take(lease=one.id)
+        ended = EventQuery(type="expired", since=one.expires_at, newest_first=False, limit=_PAGE)
+        events |= {event.seq: event for event in reader.events(ended) if one.id in event.body["leases"]}
+    return [events[seq] for seq in sorted(events)], [leases[id_] for id_ in sorted(leases)]
+
+
+def harmless(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: an apostrophe goes before what would start one (OWASP)."""
+    if isinstance(value, str):
+        return "'" + value if value.startswith(_FORMULA) else value
+    return value
+
+
+def _all(reader: Reader, query: EventQuery) -> Iterator[StoredEvent]:
+    """Page by page, so that a million events do not stand in memory."""
+    from dataclasses import replace
+
+    while page := reader.events(query):
+        yield from page
+        query = replace(query, after=page[-1].seq)
+
+
+def _row(event: StoredEvent) -> dict[str, Any]:
+    from broker.ledger.rows import search_columns
+
+    body = event.body
+    names = ("issuer", "project", "run", "session", "issuance", "lease", "case", "grants")
+    row: dict[str, Any] = {name: _clean(value or "") for name, value in zip(names, search_columns(body), strict=True)}
+    row["grants"] = " ".join((search_columns(body)[-1] or "").split("\n")).strip()
+    row |= {"seq": event.seq, "time": rfc3339(event.time), "type": event.type, "id": event.id}
+    return row | {"detail": _clean(_detail(body))}
+
+
+def _detail(body: dict[str, Any]) -> str:
+    """What a reader of a list wants of each type, in a few words."""
+    if body["type"] == "expired":
+        return f"{len(body.get('leases', ()))} leases"
+    for name in ("code", "why", "problems", "case", "lease", "policy_set", "issuance"):
+        if isinstance(value := body.get(name), str):
+            return value.split("\n")[0][:120]
+    return ""
+
+
+def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(str(row[column]) for column in columns))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column in ("time", "id"), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(row[column])) for column in columns))  # Text: claims are not markup
+    Console().print(table)
+
+
+def _clean(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _plain_json(event: StoredEvent) -> str:
+    return json.dumps({"seq": event.seq, **event.body}, ensure_ascii=not sys.stdout.isatty())
+
+
+def _indented(body: dict[str, Any]) -> str:
+    # Escapes keep what a claim says from reaching the terminal as anything but text.
+    return json.dumps(body, indent=2, ensure_ascii=True)
+
+
+@contextmanager
+def _reader(data: Path | None, config: Path | None) -> Iterator[Reader]:
+    with open_reader(_folder(data, config) / DATABASE) as reader:
+        yield reader
+
+
+def _folder(data: Path | None, config: Path | None) -> Path:
+    if data is not None:
+        return data
+    from broker.settings import load_settings
+
+    path = config or Path("broker.yaml")
+    if config is None and not path.exists():
+        raise ConfigError("audit: give --data DIR, --config FILE, or run it beside broker.yaml")
+    folder: Path = load_settings(path).data
+    return folder
+
+
+def _key(given: str | None, folder: Path | None) -> VerifierKey:
+    if given is None:
+        if folder is None or not (folder / VKEY).is_file():
+            raise ConfigError("audit verify: give --key, the log's verifier key (the broker keeps it in DATA/log.vkey)")
+        given = str(folder / VKEY)
+    text = given if "+" in given and not Path(given).is_file() else _bytes(Path(given)).decode("utf-8", "replace")
+    try:
+        return VerifierKey.parse(text)
+    except BadNote as error:
+        raise ConfigError(f"--key: {error}") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+def _since(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    if text[:-1].isdecimal() and text[-1] in _UNITS:
+        return datetime.now(UTC) - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"--since {text}: give an instant such as 2026-11-21T20:00:00Z, a day, or an age such as 24h"
+        ) from None
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a new file of mode 0600 that stands under its name only when it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    import os
+    import tempfile
+
+    if path.exists():
+        raise ConfigError(f"{path}: exists; give a new name")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        Path(name).rename(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

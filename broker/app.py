@@ -15,7 +15,7 @@ from broker.backends import BACKENDS
 from broker.backends.identity_token import sign_identity
 from broker.backends.seam import Backend, BackendError, Surroundings
 from broker.catalog import policy_inputs
-from broker.errors import BrokerError, ConfigError
+from broker.errors import ConfigError
 from broker.exchange.credentials import Exchange
 from broker.exchange.floods import Floods
 from broker.exchange.leases import LeaseKeeper
@@ -81,10 +81,8 @@ class Broker:
         problems: dict[str, str] = {}
         if not self.policies.current.policies:
             problems["policies"] = "no policy is loaded"
-        try:
-            await self.ledger.ready()
-        except BrokerError as error:
-            problems["ledger"] = error.detail
+        if not self.ledger.writable:
+            problems["ledger"] = "the last commit failed; nothing is issued until one succeeds"
         results = await asyncio.gather(*(self._ping(backend) for backend in self.backends.values()))
         problems |= {f"backend {name}": why for name, why in zip(self.backends, results, strict=True) if why}
         self._ready = time.monotonic(), problems

@@ -15,7 +15,7 @@ from broker.documents import Document, parse, validated
 from broker.durations import Duration
 from broker.errors import ConfigError
 from broker.issuers.settings import IssuerSettings, trusted_issuer
-from broker.tokens.verify import TrustedIssuer
+from broker.issuers.trusted import TrustedIssuer
 
 NAME: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME)]

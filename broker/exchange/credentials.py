@@ -98,7 +98,11 @@ class Exchange:
             if request.verifier or request.nonce:
                 raise MalformedRequest("verifier and nonce go with a subject token, not with a session; leave them out")
             record = await self.open_session(request.bearer, now=now)
-            return Caller(self.verifier.restore(record.issuer, json.loads(record.claims)), record, None)
+            return Caller(
+                self.verifier.restore(record.issuer, json.loads(record.claims), token_key=record.token_key),
+                record,
+                None,
+            )
         token = await self.verifier.verify(request.bearer.reveal(), now=now)
         self.floods.admit(token, now=now)
         prove_possession(token, request.verifier)
@@ -129,15 +133,17 @@ class Exchange:
                 )
                 return await self._refuse(token, request, policies, code="observe", reason=reason, now=now)
             case BadParams() as bad:
-                raise MalformedRequest(
-                    bad.detail(), extra={"missing": missing} if (missing := self._to_make(bad)) else None
-                )
+                missing = self._to_make(bad, policies)
+                raise MalformedRequest(_told(bad), extra={"missing": missing} if missing else None)
             case Denied() as denied:
                 return await self._refuse(token, request, policies, code=denied.code, reason=denied.explain(), now=now)
 
-    def _to_make(self, bad: BadParams) -> list[dict[str, str]]:
+    def _to_make(self, bad: BadParams, policies: PolicySet) -> list[dict[str, str]]:
         """Parameters that a client can make by itself and send again: the token is not spent by this refusal."""
-        helps = ((grant, param, self.backends[backend].params_help.get(param)) for grant, param, backend in bad.missing)
+        helps = (
+            (grant, param, self.backends[policies.grants[grant][1].backend].params_help.get(param))
+            for grant, param in bad.missing
+        )
         return [{"grant": grant, "param": param, "make": make} for grant, param, make in helps if make]
 
     async def _refuse(
@@ -408,6 +414,13 @@ def prove_possession(token: VerifiedToken, verifier: Secret | None) -> None:
         )
     if challenge_of(verifier.reveal()) != token.challenge:
         raise SubjectTokenRejected("the verifier does not belong to this token's audience; ask your CI for a new token")
+
+
+def _told(bad: BadParams) -> str:
+    """What is wrong with what a trusted job sent; it speaks of the backend, not of the policy."""
+    return "; ".join(f"{problem.grant}: {problem.param or 'params'}: {problem.message}" for problem in bad.problems)[
+        :1000
+    ]
 
 
 def ttl_left(expires_at: datetime, now: datetime) -> int:

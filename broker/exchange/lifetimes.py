@@ -11,7 +11,7 @@ from broker.errors import BackendFailed, LeaseEnded, NotRenewable, UnknownLease
 from broker.exchange.credentials import Exchange
 from broker.exchange.requests import CredentialRequest, Ended
 from broker.ledger import events
-from broker.ledger.records import Entry, LeaseChange, LeaseMoved, LeaseRecord, SessionChange, SessionRecord
+from broker.ledger.records import Entry, Event, LeaseChange, LeaseMoved, LeaseRecord, SessionChange, SessionRecord
 from broker.model import GrantRequest, LeaseState, Secret
 
 ACTIVE: Final = frozenset({LeaseState.ACTIVE})
@@ -33,21 +33,18 @@ class Lifetimes:
         backend = self._backends.get(lease.backend)
         if backend is None or not lease.renewable:
             raise NotRenewable("this credential cannot be renewed; ask for a fresh one with your session")
-        token = self._exchange.verifier.restore(session.issuer, json.loads(session.claims))
+        token = self._exchange.verifier.restore(session.issuer, json.loads(session.claims), token_key=session.token_key)
         asked = CredentialRequest(bearer=bearer, grants=(GrantRequest(grant=lease.grant, ttl=ttl),))
         (granted,) = await self._exchange.judge(token, asked, now=now)
         until = min(now + granted.ttl, session.expires_at)
         if until <= lease.expires_at:
             return lease
         # The later end is durable before the target knows of it: a crash in between leaves a lease that says too much, never too little.
-        await self._change(
-            lease, LeaseChange(lease=lease.id, expected=ACTIVE, state=LeaseState.ACTIVE, expires_at=until)
-        )
+        await self._change(LeaseChange(lease=lease.id, expected=ACTIVE, state=LeaseState.ACTIVE, expires_at=until))
         try:
             real = await backend.renew(self._keeper.unseal(lease), until)
         except (BackendError, ValueError) as error:
             await self._change(
-                lease,
                 LeaseChange(lease=lease.id, expected=ACTIVE, state=LeaseState.ACTIVE, expires_at=lease.expires_at),
             )
             raise BackendFailed(
@@ -100,7 +97,7 @@ class Lifetimes:
             raise UnknownLease("this session has no such lease; check the id in the answer that issued it")
         return lease
 
-    async def _change(self, change: LeaseChange, event: events.Event | None = None) -> None:
+    async def _change(self, change: LeaseChange, event: Event | None = None) -> None:
         try:
             await self._ledger.write(Entry(changes=(change,), events=(event,) if event else ()))
         except LeaseMoved as moved:

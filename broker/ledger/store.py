@@ -26,6 +26,7 @@ from broker.ledger.records import Entry, EventQuery, LeaseRecord, SessionRecord,
 from broker.ledger.rows import Prepared, prepare
 from broker.ledger.tiles import WIDTH
 from broker.ledger.writer import Outcome, Writer
+from broker.metrics import COMMITS, ENTRIES
 from broker.model import LeaseState
 
 Answer = TypeVar("Answer")
@@ -53,6 +54,7 @@ class Ledger:
         self._gathering = False  # a turn is being collected
         self._writing = False  # the thread has a group
         self._closed = False
+        self._failed = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._thread.start()
@@ -165,6 +167,11 @@ class Ledger:
         return self._head.note
 
     @property
+    def writable(self) -> bool:
+        """Whether the last group became durable; false until one does again."""
+        return not self._closed and not self._failed
+
+    @property
     def size(self) -> int:
         """How many leaves the latest checkpoint covers."""
         return self._head.tree.size
@@ -209,6 +216,9 @@ class Ledger:
     def _wake(self, group: list[_Waiting], outcomes: list[Outcome], head: Any) -> None:
         self._head = head
         self._writing = False
+        self._failed = isinstance(outcomes[0], LedgerUnwritable)  # the disk fails a whole group, never a part of it
+        COMMITS.inc()
+        ENTRIES.inc(len(group))
         for (_, durable), outcome in zip(group, outcomes, strict=True):
             if durable.done():  # its request went away
                 continue

@@ -58,7 +58,8 @@ def openapi(url: str) -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    either, session = [{"subjectToken": []}, {"session": []}], [{"session": []}]
+    session: list[dict[str, list[str]]] = [{"session": []}]
+    either: list[dict[str, list[str]]] = [{"subjectToken": []}, *session]
     lease = [
         {
             "name": "lease",

@@ -6,7 +6,8 @@
   - an entry that ends a session carries `session_ended` at the instant of `ended_at`;
   - an entry that ends a lease carries `revoked` or `irrevocable` with `why` equal to the row's `reason`, or `expired`;
   - an entry that makes a lease active carries `issued` with the lease as the row will then be;
-  - an entry that gives a session a new secret carries `issued` with the session as the row will then be.
+  - an entry that lengthens a lease carries `renewing` or `renewed` with the lease as the row will then be;
+  - an entry that gives a session a new secret carries `session_renewed` or `issued` with the session as it will then be.
 * A leaf fits 65,535 bytes (C2SP tlog-tiles): lists that may be longer come as several events, long text is cut.
 """
 
@@ -96,6 +97,12 @@ def failed(
     )
 
 
+def renewing(*, lease: LeaseRecord, now: datetime | None = None) -> Event:
+    """A backend is about to be asked for a later end; `lease` is the row with that end. A crash in between leaves this."""
+    body = {"lease": lease.id, "session": lease.session, "grants": [lease.grant], "until": rfc3339(lease.expires_at)}
+    return make("renewing", body, now=now)
+
+
 def renewed(*, lease: LeaseRecord, now: datetime | None = None) -> Event:
     """A credential lives longer; `lease` is the row as it will be."""
     return make(
@@ -124,6 +131,11 @@ def irrevocable(*, lease: str, why: str, attempts: int | None = None, now: datet
 def expired(*, leases: Sequence[str], now: datetime | None = None) -> tuple[Event, ...]:
     """Credentials reached their end; many at a time, as one event a thousand."""
     return tuple(make("expired", {"leases": list(part)}, now=now) for part in _parts(leases, MOST_LEASES))
+
+
+def session_renewed(*, session: SessionRecord, why: str, now: datetime | None = None) -> Event:
+    """A session has a new secret, because the answer with its first one was lost; `session` is the row as it will be."""
+    return make("session-renewed", {**_session(session), "why": clip(why)}, now=now)
 
 
 def session_ended(*, session: str, why: str, at: datetime) -> Event:

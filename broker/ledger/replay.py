@@ -20,7 +20,7 @@ _LEASE: Final = ("issuance", "session", "grant", "policy_version", "backend", "k
 _MINTED: Final = ("expires_at", "renewable", "fingerprint", "handle_sha256")
 _TABLES: Final = """
 CREATE TABLE lease (id TEXT PRIMARY KEY, seq INT, issuance, session, "grant", policy_version, backend, kind, minted_at,
-    expires_at, renewable, fingerprint, handle_sha256, state, reason, attempts) WITHOUT ROWID;
+    expires_at, renewable, fingerprint, handle_sha256, state, reason, attempts, announced) WITHOUT ROWID;
 CREATE TABLE session (id TEXT PRIMARY KEY, seq INT, sha256, keep_until, ended_at) WITHOUT ROWID;
 CREATE TABLE policy (sha256, name, seq INT, PRIMARY KEY (sha256, name)) WITHOUT ROWID;
 """
@@ -47,8 +47,15 @@ class Replay:
         if kind in ("issued", "failed"):
             self._leases(seq, body, minted=kind == "issued")
         elif kind == "renewed":
-            values = (unix_ms(_time(body["expires_at"])), body["handle_sha256"], seq, body["lease"])
-            self._db.execute("UPDATE lease SET expires_at = ?, handle_sha256 = ?, seq = ? WHERE id = ?", values)
+            self._db.execute(
+                "UPDATE lease SET expires_at = ?, handle_sha256 = ?, seq = ?, announced = NULL WHERE id = ?",
+                (unix_ms(_time(body["expires_at"])), body["handle_sha256"], seq, body["lease"]),
+            )
+        elif kind == "renewing":
+            self._db.execute(
+                "UPDATE lease SET announced = ?, seq = ? WHERE id = ?",
+                (unix_ms(_time(body["until"])), seq, body["lease"]),
+            )
         elif kind in _ENDINGS:
             self._end(seq, body["lease"], _ENDINGS[kind], body["why"], body.get("attempts"))
         elif kind == "expired":
@@ -118,7 +125,7 @@ class Replay:
             values = [lease["lease"], seq, *described, *life, state]
             # What ended stays ended: `failed` may be written after the revocation of what it names.
             self._db.execute(
-                f"INSERT INTO lease VALUES ({', '.join('?' * len(values))}, NULL, NULL) ON CONFLICT (id) DO UPDATE SET "  # noqa: S608  only question marks
+                f"INSERT INTO lease VALUES ({', '.join('?' * len(values))}, NULL, NULL, NULL) ON CONFLICT (id) DO UPDATE SET "  # noqa: S608  only question marks
                 + ", ".join(f'"{name}" = excluded."{name}"' for name in _LEASE),
                 values,
             )
@@ -159,8 +166,10 @@ def _lease_problem(wanted: Any, row: Row) -> str | None:
             if row[(1, 2, 3, 4, 5, 6, 8)[at]] != wanted[name]:
                 return f"{name} is not what its event says"
     if wanted["handle_sha256"] is not None:
-        for at, name in enumerate(_MINTED[:-1]):
-            if row[(9, 10, 11)[at]] != wanted[name]:
+        if row[9] is None or row[9] not in (wanted["expires_at"], wanted["announced"]):
+            return "expires_at is not what its event says"
+        for at, name in enumerate(_MINTED[1:-1]):
+            if row[(10, 11)[at]] != wanted[name]:
                 return f"{name} is not what its event says"
         if not isinstance(row[12], bytes) or hashlib.sha256(row[12]).hexdigest() != wanted["handle_sha256"]:
             return "the sealed handle is not the one of its event"

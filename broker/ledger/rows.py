@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from broker.ledger import canonical
-from broker.ledger.events import unix_ms
+from broker.ledger.events import clip, unix_ms
 from broker.ledger.merkle import leaf_hash
 from broker.ledger.records import Entry, Event, LeaseChange, LeaseRecord, SessionChange, SessionRecord, StoredEvent
 from broker.ledger.tiles import LONGEST_ENTRY
@@ -160,7 +160,7 @@ def lease_row(lease: LeaseRecord) -> Row:
         int(lease.renewable),
         lease.fingerprint,
         lease.sealed,
-        lease.reason,
+        None if lease.reason is None else clip(lease.reason),
         lease.attempts,
         ms_or_none(lease.next_attempt),
     )
@@ -203,7 +203,7 @@ def change_values(change: LeaseChange) -> dict[str, Any]:
         "to_sealed": change.sealed,
         "to_fingerprint": change.fingerprint,
         "to_renewable": None if change.renewable is None else int(change.renewable),
-        "to_reason": change.reason,
+        "to_reason": None if change.reason is None else clip(change.reason),
         "to_attempts": change.attempts,
         "to_next_attempt": ms_or_none(change.next_attempt),
         **{f"from_{at}": states[at] if at < len(states) else None for at in range(len(LeaseState))},

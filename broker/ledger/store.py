@@ -113,18 +113,11 @@ class Ledger:
 
     async def sweep(self, now: datetime) -> int:
         """Delete session rows past their `keep_until`; how many. Raises LedgerUnwritable."""
-        swept: asyncio.Future[int] = self._loop.create_future()
+        return await self._order(lambda: self._writer.sweep(unix_ms(now)))
 
-        def work() -> None:
-            try:
-                count = self._writer.sweep(unix_ms(now))
-            except LedgerUnwritable as error:
-                self._loop.call_soon_threadsafe(_fail, swept, error)
-            else:
-                self._loop.call_soon_threadsafe(_succeed, swept, count)
-
-        self._work.put(work)
-        return await swept
+    async def ready(self) -> None:
+        """Prove that the disk takes a durable write. Raises LedgerUnwritable."""
+        await self._order(self._writer.probe)
 
     async def session(self, id: str) -> SessionRecord | None:  # noqa: A002  the record's own word
         """The session of this id."""
@@ -198,6 +191,23 @@ class Ledger:
 
     async def _ask(self, question: Callable[[Reader], Answer]) -> Answer:
         return await self._loop.run_in_executor(self._readers, _answer, question, self._there)
+
+    async def _order(self, job: Callable[[], Answer]) -> Answer:
+        """Run something on the writer's thread, between two groups."""
+        if self._closed:
+            raise LedgerUnwritable("the broker is stopping; try again shortly", reason="the ledger is closing")
+        done: asyncio.Future[Answer] = self._loop.create_future()
+
+        def work() -> None:
+            try:
+                answer = job()
+            except Exception as error:  # noqa: BLE001  it is raised where it was asked for
+                self._loop.call_soon_threadsafe(_fail, done, error)
+            else:
+                self._loop.call_soon_threadsafe(_succeed, done, answer)
+
+        self._work.put(work)
+        return await done
 
     def _hand_over(self) -> None:
         """Give the thread what this turn brought."""

@@ -126,6 +126,16 @@ class Writer:
             self._abandon()
             return [_unwritable(error) for _ in group]
 
+    def probe(self) -> None:
+        """Write the checkpoint once more, durably. Raises LedgerUnwritable where that does not work."""
+        try:
+            connection = self._connection or self._connect()
+            values = {"to_size": self.head.tree.size, "to_note": self.head.note}
+            connection.execute(statements.SET_CHECKPOINT, values)
+        except Exception as error:
+            self._abandon()
+            raise _unwritable(error) from error
+
     def sweep(self, now_ms: int) -> int:
         """Delete sessions whose `keep_until` has passed; how many. Raises LedgerUnwritable."""
         swept = 0

@@ -53,40 +53,56 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(text: str) -> Any:  # noqa: ARG001  json's signature
-    raise ValueError("the session policy is not JSON")
+PolicyText = Annotated[str, Templated(POLICY_VALUE)]
+_Words = str | list[str]
+_Texts = PolicyText | list[PolicyText]
 
 
-def session_policy_text(policy: str | dict[str, Any]) -> str:
+class Statement(Strict):
+    """One statement of a session policy, in IAM's own grammar; a session policy names no principal."""
+
+    Sid: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$")] | None = None
+    Effect: Literal["Allow", "Deny"]
+    Action: _Words | None = None
+    NotAction: _Words | None = None
+    Resource: _Texts | None = None
+    NotResource: _Texts | None = None
+    Condition: dict[str, dict[str, PolicyText | bool | int | list[PolicyText]]] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> "Statement":
+        if (self.Action is None) == (self.NotAction is None) or (self.Resource is None) == (self.NotResource is None):
+            raise ValueError("a statement has one of Action and NotAction, and one of Resource and NotResource")
+        return self
+
+
+class SessionPolicy(Strict):
+    """A session policy: what the session may do is what this and the role both allow."""
+
+    Version: Literal["2012-10-17", "2008-10-17"] = "2012-10-17"
+    Id: Annotated[str, Field(max_length=128)] | None = None
+    Statement: Annotated[list[Statement], Field(min_length=1)] | Statement
+
+
+def session_policy_text(policy: str | SessionPolicy) -> str:
     """The policy as compact JSON. Raises ValueError where it is no policy document, or longer than 2048 characters."""
-    document = policy
     if isinstance(policy, str):
         try:
-            document = json.loads(policy, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
-        except (json.JSONDecodeError, RecursionError):
-            raise ValueError("the session policy is not JSON") from None
-    if not isinstance(document, dict) or "Statement" not in document:
-        raise ValueError("a session policy is a JSON object with a Statement")
-    if not set(document) <= {"Version", "Id", "Statement"}:
-        raise ValueError("a session policy has Version, Id and Statement and nothing else")
-    try:
-        text = json.dumps(document, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        raise ValueError("the session policy is not JSON") from None
+            json.loads(policy, object_pairs_hook=_no_repeats)  # the last of two keys would win in silence
+            policy = SessionPolicy.model_validate_json(policy)
+        except RecursionError:
+            raise ValueError("the session policy is nested too deep") from None
+        except ValueError:  # JSON's and the model's errors repeat the text
+            raise ValueError(
+                "the text is not the JSON of a session policy: Version and Statement, no key twice"
+            ) from None
+    text = policy.model_dump_json(exclude_none=True)
     if len(text) > LONGEST_POLICY:
         raise ValueError(f"a session policy has at most {LONGEST_POLICY} characters; use policy_arns")
-    if "{{" in "".join(_keys(document)):
-        raise ValueError("a template may stand in a string of the session policy, not in a key")
     return text
 
 
-def _keys(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [str(key) for key in value] + [key for item in value.values() for key in _keys(item)]
-    return [key for item in value for key in _keys(item)] if isinstance(value, list) else []
-
-
-def _session_policy(policy: str | dict[str, Any]) -> str | dict[str, Any]:
+def _session_policy(policy: str | SessionPolicy) -> str | SessionPolicy:
     session_policy_text(policy)
     return policy
 
@@ -138,7 +154,7 @@ class AwsOptions(Strict):
     via: Literal["assume-role", "web-identity"] = "assume-role"
     audience: Audience = "sts.amazonaws.com"  # of the identity token, with via: web-identity
     session_policy: (
-        Annotated[dict[str, Any], Templated(POLICY_VALUE), AfterValidator(_session_policy)]
+        Annotated[SessionPolicy, AfterValidator(_session_policy)]
         | Annotated[str, Templated(POLICY_VALUE), AfterValidator(_session_policy)]
         | None
     ) = None

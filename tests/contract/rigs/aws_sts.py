@@ -37,7 +37,7 @@ class AwsStsRig(Rig):
         Hostile("a policy cut short", options={"session_policy": '{"Statement": ['}),
         Hostile("a policy that is a list", options={"session_policy": "[]"}),
         Hostile("a policy with a key twice", options={"session_policy": '{"Statement": [], "Statement": [1]}'}),
-        Hostile("a policy with more than a policy", options={"session_policy": {"Statement": [], "Evil": 1}}),
+        Hostile("a policy with more than a policy", options={"session_policy": {**session_policy(), "Evil": 1}}),
         Hostile("a policy too long", options={"session_policy": session_policy("arn:aws:s3:::" + "a" * 2048)}),
         Hostile("a policy with a template left over", options={"session_policy": session_policy("arn:aws:s3:::{{ job.ref }}")}),
         Hostile("a template in a key", options={"session_policy": {"Statement": [{"{{ job.ref }}": 1}]}}),

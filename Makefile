@@ -66,7 +66,7 @@ image: environment  ## lint, build, start and ask the container image
 
 .PHONY: pyz
 pyz: environment  ## build the client as one file, dist/jobkey.pyz
-	@$(BIN)/python -I tools/pyz.py dist/jobkey.pyz
+	@$(BIN)/python -I clients/python/build_pyz.py dist/jobkey.pyz
 
 .PHONY: clean
 clean:  ## remove what was built and cached; .venv stays

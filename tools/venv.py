@@ -69,7 +69,8 @@ def renew(wanted: str) -> None:
         state[wanted] = now[wanted]
     if state.get("projects") != now["projects"]:
         editable = [f"--editable={project}" for project in PROJECTS if (project / "pyproject.toml").exists()]
-        pip("install", "--no-index", "--no-deps", "--no-build-isolation", *editable)
+        if editable:
+            pip("install", "--no-index", "--no-deps", "--no-build-isolation", *editable)
         state["projects"] = now["projects"]
     state["python"] = now["python"]
     text = json.dumps(state, indent=1)

@@ -10,7 +10,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
@@ -24,6 +24,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST: Final = 1 << 20
 DEEPEST: Final = 64
+MOST_LISTED: Final = 24
 MOST_PROBLEMS: Final = 100  # of one file; who has more starts over
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's own parser where it was built
 _INT: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -226,18 +227,23 @@ def validated(model: type[Model], document: Document, *, at: Path = (), context:
         # Strict as JSON is strict: a list fills a tuple, text fills an enum, but "1" is never 1.
         return model.model_validate_json(json.dumps(value), context=context)
     except ValidationError as error:
-        raise ConfigError(*_lines(error, model, document, at)) from None
+        raise ConfigError(*problems_of(error, model, document, at=at)) from None
 
 
-def _lines(error: ValidationError, model: type[BaseModel], document: Document, at: Path) -> Iterator[str]:
+def problems_of(
+    error: ValidationError, model: type[BaseModel], document: Document, *, at: Path = (), but: Container[Path] = ()
+) -> Iterator[str]:
+    """A validation's errors as lines of a ConfigError. Those about a value that stands at a path of `but` are left out."""
     seen: set[str] = set()
     for item in error.errors(include_url=False, include_context=True, include_input=False):
         path = _in_document(document, at, item["loc"])
         message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         if item["type"] == "extra_forbidden":
-            message = "unknown key" + _suggestion(str(item["loc"][-1]), _siblings(model, item["loc"]))
+            message = "unknown key" + suggestion(str(item["loc"][-1]), _siblings(model, item["loc"]))
         elif item["type"] == "missing":
             message = f"the key {item['loc'][-1]!r} is required"
+        elif path in but:
+            continue
         line = document.problem(path, message)
         if line not in seen:
             seen.add(line)
@@ -271,8 +277,10 @@ def _siblings(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     return [info.alias or name for name, info in current.model_fields.items()]
 
 
-def _suggestion(word: str, known: list[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them where they are few."""
+    known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; known here: {', '.join(sorted(known))}" if known else ""
+    return f"; known here: {', '.join(known)}" if 0 < len(known) <= MOST_LISTED else ""

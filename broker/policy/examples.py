@@ -1,0 +1,115 @@
+"""The examples of a policy, run when it loads: what an author believes, compared with what the policy does.
+
+An example's token is as good as one that broker.tokens verified, and exists only here: it never meets a backend.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from broker.documents import suggestion
+from broker.issuers.seam import IssuerKind
+from broker.model import GrantRequest, VerifiedToken
+from broker.policy.compile import Reporter, World
+from broker.policy.decide import AllowedGrant, BadParams, Miss, judge, nearest
+from broker.policy.document import ExamplePart, PolicyFile
+from broker.policy.policyset import Policy
+
+LIKE: Final = "$like"
+_NOON: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def run_examples(policy: Policy, written: PolicyFile, world: World, report: Reporter) -> None:
+    """Report every example that does not come out as it says, with what happened instead."""
+    names: set[str] = set()
+    for number, example in enumerate(written.examples):
+        here = report.at("examples", number)
+        if example.name in names:
+            here(("name",), "an example of this name stands above; each says something of its own")
+        names.add(example.name)
+        token = _token(policy, example, world, here)
+        if token is not None:
+            for problem in _differences(policy, example, token):
+                here(("expect",), f"{example.name!r}: {problem}")
+
+
+def example_token(issuer: str, kind: IssuerKind, claims: Mapping[str, Any]) -> VerifiedToken:
+    """The token that a job with these claims would present. Raises what the kind's own mapping raises."""
+    return VerifiedToken(
+        issuer=issuer,
+        kind=kind.name,
+        claims=claims,
+        job=kind.identity(claims),
+        unsafe_triggers=kind.unsafe_triggers(claims),
+        token_key=bytes(32),
+        issued_at=_NOON,
+        expires_at=_NOON + timedelta(minutes=5),
+        longest_job=kind.longest_job,
+    )
+
+
+def example_claims(kind: IssuerKind, name: str) -> Mapping[str, Any] | None:
+    """The claims that `$like: name` begins with: `environment`, or `github-environment`."""
+    for known, claims in kind.examples.items():
+        if name in {known, f"{kind.name}-{known}"}:
+            return claims
+    return None
+
+
+def _token(policy: Policy, example: ExamplePart, world: World, report: Reporter) -> VerifiedToken | None:
+    issuers = sorted({statement.issuer for statement in policy.statements})
+    issuer = example.issuer or issuers[0]
+    if example.issuer is None and len(issuers) > 1:
+        report(
+            (), f"say which issuer this job comes from, `issuer: {issuers[0]}` or another: the policy trusts several"
+        )
+        return None
+    kind = world.issuers.get(issuer)
+    if kind is None:
+        report(("issuer",), f"no issuer {issuer!r} is configured{suggestion(issuer, world.issuers)}")
+        return None
+    claims: dict[str, Any] = {}
+    if LIKE in example.claims:
+        like = example.claims[LIKE]
+        base = example_claims(kind, like) if isinstance(like, str) else None
+        if base is None:
+            known = [name if name.startswith(kind.name) else f"{kind.name}-{name}" for name in kind.examples]
+            report(("claims", LIKE), f"no example {like!r} of {kind.title}{suggestion(str(like), known)}")
+            return None
+        claims = dict(base)
+        if issuer in world.issuer_urls:
+            claims["iss"] = world.issuer_urls[issuer]
+    claims |= {name: value for name, value in example.claims.items() if name != LIKE}
+    claims = {name: value for name, value in claims.items() if value is not None}
+    try:
+        return example_token(issuer, kind, claims)
+    except Exception as error:  # noqa: BLE001  an author's claims of any shape; what they break is reported to the author
+        report(("claims",), f"{kind.title} could not have signed these claims ({type(error).__name__})")
+        return None
+
+
+def _differences(policy: Policy, example: ExamplePart, token: VerifiedToken) -> Iterator[str]:
+    asked = [example.grant] if example.grant else list(policy.grants)
+    for name in asked:
+        expected = name in example.expect.allow
+        request = GrantRequest(grant=f"{policy.name}/{name}", params=example.params)
+        outcome = judge(policy, policy.grants[name], token, request, trust_only=example.params is None)
+        match outcome:
+            case AllowedGrant(statement=statement) if not expected:
+                yield f"expected a refusal of {name}, but trust[{statement}] allows it"
+            case BadParams(problems=problems) if expected:
+                yield f"expected {name}, but what it sends is wrong: {problems[0].param}: {problems[0].message}"
+            case [*misses] if expected:
+                yield f"expected {name}, but it is refused: {_nearest(misses)}"
+            case _:
+                pass
+
+
+def _nearest(misses: list[Miss]) -> str:
+    groups: dict[int | None, list[Miss]] = {}
+    for miss in misses:
+        groups.setdefault(miss.statement, []).append(miss)
+    near = nearest(groups.values())
+    return f"trust[{near[0].statement}] " + "; ".join(
+        f"{miss.key} is {miss.got}, not {miss.expected}" for miss in near[:4]
+    )

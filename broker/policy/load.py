@@ -1,0 +1,161 @@
+"""A folder of trust policies becomes a PolicySet, whole or not at all.
+
+* Every `*.yaml` below the folder is read, and every problem of every file is reported in one go.
+* What would silently not be a policy is an error: another suffix, a link out of the folder, a name used twice.
+* Hidden files and folders are left alone: Kubernetes mounts a ConfigMap through `..data`.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from broker.documents import LARGEST, Document, parse
+from broker.errors import ConfigError
+from broker.issuers.seam import IssuerKind
+from broker.policy.compile import Reporter, World, compile_policy
+from broker.policy.examples import run_examples
+from broker.policy.guardrails import Guardrails
+from broker.policy.policyset import Policy, PolicySet, Target
+
+MOST_FILES: Final = 10_000
+SUFFIX: Final = ".yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyText:
+    """One file's bytes, before anything was made of them."""
+
+    name: str  # as problems name it
+    file: str  # relative to the folder of policies, with /
+    data: bytes
+
+    @property
+    def folder(self) -> str:
+        """The folder it stands in, relative to the policies: what guardrails go by."""
+        return self.file.rpartition("/")[0] or "."
+
+
+def load_policies(
+    folder: Path,
+    *,
+    issuers: Mapping[str, IssuerKind],
+    issuer_urls: Mapping[str, str],
+    targets: Mapping[str, Target] | None,
+    guardrails: Guardrails,
+) -> PolicySet:
+    """Read, compile and try every policy below `folder`. Raises ConfigError, one line a problem.
+
+    `targets=None` checks everything that needs no backend; such a set is for showing, never for minting.
+    """
+    world = World(issuers=issuers, issuer_urls=issuer_urls, targets=targets, guardrails=guardrails)
+    problems: list[str] = []
+    texts = read_folder(folder, problems)
+    return compile_all(texts, world, problems, folders=_folders(texts))
+
+
+def compile_all(
+    texts: list[PolicyText], world: World, problems: list[str], *, folders: set[str] | None = None
+) -> PolicySet:
+    """The set of these texts. `problems` are those found before. Raises ConfigError. `folders` is None for loose files."""
+    policies: dict[str, Policy] = {}
+    if folders is not None:
+        problems.extend(
+            world.guardrails.unknown_names(
+                kinds={target.kind for target in (world.targets or {}).values()},
+                triggers={name for kind in world.issuers.values() for name in kind.trigger_names},
+                issuers=world.issuers,
+                backends=world.targets or (),
+                folders=folders,
+            )
+        )
+    for text in texts:
+        try:
+            policy = compile_text(text, world)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            continue
+        if policy.name in policies:
+            other = policies[policy.name].file
+            problems.append(f"{text.name}:1:1: policy: the name {policy.name!r} is taken by {other}; rename one")
+        policies.setdefault(policy.name, policy)
+    if problems:
+        raise ConfigError(*problems)
+    return PolicySet.of(policies.values(), world.guardrails)
+
+
+def compile_text(text: PolicyText, world: World) -> Policy:
+    """One policy, compiled and its examples run. Raises ConfigError."""
+    document: Document = parse(text.data, text.name)
+    policy, written = compile_policy(document, text.data.decode(), folder=text.folder, file=text.file, world=world)
+    report = Reporter(document, [])
+    run_examples(policy, written, world, report)
+    if report.problems:
+        raise ConfigError(*report.problems)
+    return policy
+
+
+def read_folder(folder: Path, problems: list[str]) -> list[PolicyText]:
+    """The files below a folder, in order; what cannot be read, or is not what it seems, goes to `problems`."""
+    if not folder.is_dir():
+        problems.append(
+            f"{folder}:1:1: there is no such folder of policies; create it, or say `policies:` in broker.yaml"
+        )
+        return []
+    root = folder.resolve()
+    texts: list[PolicyText] = []
+    for path in _walk(folder, problems):
+        if len(texts) >= MOST_FILES:
+            problems.append(f"{folder}:1:1: more than {MOST_FILES} files; split the policies over several brokers")
+            break
+        text = read_one(path, path.relative_to(folder).as_posix(), problems, within=root)
+        if text is not None:
+            texts.append(text)
+    return texts
+
+
+def _walk(folder: Path, problems: list[str]) -> Iterator[Path]:
+    def unreadable(error: OSError) -> None:
+        problems.append(f"{error.filename}:1:1: cannot be read: {error.strerror}")
+
+    for here, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in list(folders):
+            if (Path(here) / name).is_symlink():
+                problems.append(f"{Path(here) / name}:1:1: a linked folder is not followed; put the policies here")
+                folders.remove(name)
+        for name in sorted(name for name in files if not name.startswith(".")):
+            path = Path(here) / name
+            if path.suffix == SUFFIX:
+                yield path
+            elif path.suffix.lower() in {".yml", ".yaml"}:
+                problems.append(
+                    f"{path}:1:1: only *{SUFFIX} files are policies; rename it, or it would silently not be one"
+                )
+
+
+def read_one(path: Path, file: str, problems: list[str], *, within: Path | None = None) -> PolicyText | None:
+    """One file's bytes. A link that leads out of `within`, or what is no regular file, is a problem."""
+    try:
+        if within is not None and not path.resolve(strict=True).is_relative_to(within):
+            problems.append(f"{path}:1:1: this link leads out of the folder of policies; put the file here")
+            return None
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
+            problems.append(f"{path}:1:1: not a regular file")
+            return None
+        with path.open("rb") as opened:
+            data = opened.read(LARGEST + 1)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        problems.append(f"{path}:1:1: cannot be read: {getattr(error, 'strerror', None) or 'a loop of links'}")
+        return None
+    return PolicyText(str(path), file, data)
+
+
+def _folders(texts: list[PolicyText]) -> set[str]:
+    found = {"."}
+    for text in texts:
+        parts = text.folder.split("/")
+        found |= {"/".join(parts[:length]) for length in range(1, len(parts) + 1)}
+    return found

@@ -1,0 +1,176 @@
+"""The compiled, frozen form of a folder of policies: everything `decide` looks at, checked and ready.
+
+* A grant's name leads to its policy in one look-up; a statement is a tuple of functions that are tried in order.
+* Options without templates are validated once, when the set is loaded.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+
+from broker.model import VerifiedToken
+from broker.policy.conditions import Condition
+from broker.policy.expressions import Expression
+from broker.policy.guardrails import Guardrails
+from broker.policy.template import Fill
+
+Read = Callable[[VerifiedToken], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What the policy engine needs to know of one configured backend."""
+
+    backend: str  # its name in broker.yaml
+    kind: str
+    options: type[BaseModel]
+    params: type[BaseModel]
+    shortest: timedelta
+    longest: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """A condition with where its value comes from."""
+
+    key: str  # job.ref, claims.repository_id
+    read: Read = field(repr=False)
+    condition: Condition
+    anchor: bool = False  # says whose job it is: an owner, a project, an immutable id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One entry of `trust:`."""
+
+    number: int  # from 0
+    issuer: str
+    conditions: tuple[Bound, ...]
+    when: Expression | None
+    allow_triggers: frozenset[str]
+    never_triggers: frozenset[str]  # the guardrails', asked again at decision time
+    tests: tuple[tuple[Read, Callable[[Any], bool]], ...] = field(repr=False)
+
+    def trusts(self, token: VerifiedToken) -> bool:
+        """Whether every condition holds. The order is that of cost; `broker.policy.decide` explains a no."""
+        if token.issuer != self.issuer:
+            return False
+        for read, holds in self.tests:
+            if not holds(read(token)):
+                return False
+        for trigger in token.unsafe_triggers:
+            if trigger not in self.allow_triggers or trigger in self.never_triggers:
+                return False
+        return self.when is None or self.when.holds(token.job, token.claims)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One entry of `grants:`."""
+
+    name: str  # payments/deploy
+    backend: str
+    kind: str
+    ttl: timedelta  # the longest a job may have it for, within the guardrails
+    shortest: timedelta
+    options_model: type[BaseModel] | None  # None where the backend is not known (checking without a broker.yaml)
+    options: Any = field(repr=False)  # validated, where nothing has to be filled in
+    fill: Fill | None = field(repr=False)  # makes the options' data from a token, where something has to
+    params_model: type[BaseModel] | None
+    restrictions: tuple[tuple[str, Condition], ...] = ()  # on what a job may send
+    no_params: Any = field(default=None, repr=False)  # what an empty `params` validates to, where it does
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One file."""
+
+    name: str
+    description: str = field(repr=False)
+    owners: tuple[str, ...]
+    observed: bool
+    version: str  # sha256:<hex> of its text
+    statements: tuple[Statement, ...] = field(repr=False)
+    grants: Mapping[str, Grant] = field(repr=False)  # by short name
+    file: str  # relative to the folder of policies
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A policy's text under its digest, for the ledger."""
+
+    name: str
+    sha256: str  # hex
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySet:
+    """All policies and the guardrails they were checked against. Swapped whole, never changed."""
+
+    version: str  # sha256:<hex> over every policy's digest and the guardrails'
+    policies: Mapping[str, Policy] = field(repr=False)
+    guardrails: Guardrails = field(repr=False)
+    grants: Mapping[str, tuple[Policy, Grant]] = field(repr=False)  # by policy/grant
+    _exact: frozenset[tuple[str, str, str]] = field(repr=False)  # (issuer, key, value) that some statement names
+    _reads: Mapping[str, tuple[tuple[str, Read], ...]] = field(repr=False)  # issuer -> what _exact has to be asked
+    _others: Mapping[str, tuple[Bound, ...]] = field(repr=False)  # issuer -> anchors that are patterns
+    _open: frozenset[str] = field(repr=False)  # issuers of which some statement names nobody in particular
+
+    @classmethod
+    def of(cls, policies: Iterable[Policy], guardrails: Guardrails) -> "PolicySet":
+        """Build the set; the names are already known to differ."""
+        named = {policy.name: policy for policy in sorted(policies, key=lambda policy: policy.name)}
+        digests = [policy.version.removeprefix("sha256:") for policy in named.values()]
+        version = hashlib.sha256("\n".join([*sorted(digests), guardrails.sha256]).encode()).hexdigest()
+        exact: set[tuple[str, str, str]] = set()
+        reads: dict[str, dict[str, Read]] = {}
+        others: dict[str, list[Bound]] = {}
+        opened: set[str] = set()
+        for statement in (statement for policy in named.values() for statement in policy.statements):
+            anchors = [bound for bound in statement.conditions if bound.anchor]
+            if not anchors:
+                opened.add(statement.issuer)
+            for bound in anchors:
+                if bound.condition.exact is None:
+                    others.setdefault(statement.issuer, []).append(bound)
+                    continue
+                reads.setdefault(statement.issuer, {})[bound.key] = bound.read
+                exact |= {(statement.issuer, bound.key, str(value)) for value in bound.condition.exact}
+        return cls(
+            version=f"sha256:{version}",
+            policies=MappingProxyType(named),
+            guardrails=guardrails,
+            grants=MappingProxyType(
+                {grant.name: (policy, grant) for policy in named.values() for grant in policy.grants.values()}
+            ),
+            _exact=frozenset(exact),
+            _reads=MappingProxyType({issuer: tuple(by_key.items()) for issuer, by_key in reads.items()}),
+            _others=MappingProxyType({issuer: tuple(bounds) for issuer, bounds in others.items()}),
+            _open=frozenset(opened),
+        )
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What the ledger stores of this set, so that an event can name for good what decided it."""
+        return tuple(
+            Source(policy.name, policy.version.removeprefix("sha256:"), policy.text)
+            for policy in self.policies.values()
+        )
+
+    def names(self, token: VerifiedToken) -> bool:
+        """Whether any policy names this job's project, owner or immutable id: a near miss, rather than a stranger."""
+        return token.issuer in self._open or any(self._named(token))
+
+    def _named(self, token: VerifiedToken) -> Iterator[bool]:
+        for key, read in self._reads.get(token.issuer, ()):
+            value = read(token)
+            yield value is not None and (token.issuer, key, str(value)) in self._exact
+        for bound in self._others.get(token.issuer, ()):
+            yield bound.condition.holds(bound.read(token))

@@ -115,6 +115,7 @@ async def broker(settings: Settings) -> AsyncIterator[Broker]:
     async with AsyncExitStack() as stack:
         ledger = await Ledger.open(f"sqlite:///{settings.database}", keys=keys, origin=settings.origin)
         stack.push_async_callback(ledger.close)
+        (settings.data / "log.vkey").write_text(f"{ledger.vkey}\n")  # what an auditor takes along; nothing secret
         verifier = TokenVerifier(settings.issuers.values())
         await verifier.start()
         stack.push_async_callback(verifier.close)

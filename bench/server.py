@@ -18,6 +18,7 @@ from bench.issuer import REPOSITORY, REPOSITORY_ID, claims
 from bench.measure import stop
 
 PATIENCE: Final = 30  # seconds for a server to answer
+SERVE: Final = (sys.executable, "-m", "broker", "serve", "--config")
 COMMITS: Final = "jobkey_ledger_commits_total"
 
 
@@ -54,10 +55,10 @@ def constant(size: int) -> Iterator[Server]:
 
 @contextmanager
 def broker(folder: Path, *, issuer: str) -> Iterator[Server]:
-    """`jobkey-broker serve` on a fresh durable ledger in `folder`. Raises RuntimeError with its log where it does not come up."""
+    """`jobkey-broker serve`, as a process, on a fresh durable ledger in `folder`. Raises RuntimeError with its log where it does not come up."""
     port = free_port()
     configure(folder, port=port, issuer=issuer)
-    command = [str(Path(sys.executable).with_name("jobkey-broker")), "serve", "--config", str(folder / "broker.yaml")]
+    command = [*SERVE, str(folder / "broker.yaml")]
     log = folder / "broker.log"
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, text=True, env=os.environ | {"NO_COLOR": "1"})

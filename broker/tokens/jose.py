@@ -10,7 +10,6 @@
 """
 
 import json
-import json.scanner
 import math
 from binascii import Error as Base64Error
 from binascii import a2b_base64
@@ -168,7 +167,8 @@ def _constant(_: str) -> NoReturn:
 
 _NUMBERS: Final[dict[str, Any]] = {"parse_int": _int, "parse_float": _float, "parse_constant": _constant}
 # Starts at the first character and stops where the object ends; `decode` would look for whitespace around it, slowly.
-_SCAN: Final[Any] = json.scanner.make_scanner(json.JSONDecoder(**_NUMBERS))
+_LENIENT: Final[Any] = json.JSONDecoder(**_NUMBERS)  # Any: typeshed does not know `scan_once`
+_SCAN: Final = _LENIENT.scan_once
 _STRICT: Final = json.JSONDecoder(object_pairs_hook=_members, **_NUMBERS)
 
 

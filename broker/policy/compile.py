@@ -142,7 +142,8 @@ def _statement(number: int, part: StatementPart, folder: str, world: World, repo
         if trigger in never:
             report(("allow_triggers", place), f"the guardrails never allow {trigger!r}")
     _check_wildcards(conditions, world.guardrails, report)
-    if kind is not None and world.guardrails.require_immutable_id:
+    whole = len(report.problems) == before  # or an id that was written wrongly would be missed, too
+    if kind is not None and world.guardrails.require_immutable_id and whole:
         _check_pinned(conditions, kind, world, report)
     if len(report.problems) > before:
         return None

@@ -115,7 +115,11 @@ class Vault(Backend):
         return ends
 
     async def revoke(self, handle: Handle) -> Gone | StillWorks:
-        await self._run(self._revoke, handle)
+        """Raises BackendError with `retry`, always: a token that may not revoke today may be mended tomorrow."""
+        try:
+            await self._run(self._revoke, handle)
+        except BackendError as error:
+            raise BackendError(str(error)) from None
         if path := handle.get("static"):
             return StillWorks(f"{path} is a static value: what was read works until somebody rotates it")
         return Gone()

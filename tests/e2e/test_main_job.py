@@ -184,7 +184,10 @@ async def test_token_exchange_introspection_and_revocation(
     async with http.post(broker.url + "/introspect", data=token) as answer:
         assert await answer.json() == {"active": False}
     async with http.post(broker.url + "/token", data={**form, "audience": "payments/nope"}) as answer:
-        assert (answer.status, (await answer.json())["error"]) == (400, "invalid_target")  # decided before it is claimed
+        assert (answer.status, (await answer.json())["error"]) == (
+            400,
+            "invalid_target",
+        )  # decided before it is claimed
     async with http.post(broker.url + "/revoke", data={"token": "x"}) as answer:
         assert (answer.status, (await answer.json())["error"]) == (400, "unsupported_token_type")
 

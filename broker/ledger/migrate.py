@@ -34,7 +34,7 @@ def schema_of_head() -> Mapping[str, str | None]:
         with engine.begin() as connection:
             upgrade(connection)
             rows = connection.exec_driver_sql("SELECT type || ' ' || name, sql FROM sqlite_schema")
-            return dict(rows.tuples().all())
+            return {row[0]: row[1] for row in rows}
     finally:
         engine.dispose()
 

@@ -15,7 +15,6 @@ import botocore
 from botocore.config import Config
 from botocore.credentials import AssumeRoleWithWebIdentityCredentialFetcher, DeferredRefreshableCredentials
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
     NoCredentialsError,
     ParamValidationError,
@@ -71,10 +70,10 @@ class StsApi:
         self._keyed: tuple[tuple[str, str], Any] | None = None
 
     def assume_role(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self._ask("assuming the role", lambda: self._own_client().assume_role(**asked))
+        return _session(self._ask("assuming the role", lambda: self._own_client().assume_role(**asked)))
 
     def assume_role_with_web_identity(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self._ask("assuming the role", lambda: self._unsigned.assume_role_with_web_identity(**asked))
+        return _session(self._ask("assuming the role", lambda: self._unsigned.assume_role_with_web_identity(**asked)))
 
     def ping(self) -> None:
         self._ask("asking who the broker is", lambda: self._own_client().get_caller_identity())
@@ -118,11 +117,8 @@ class StsApi:
             raise BackendError(f"{self._name}: {step}: {type(error).__name__}", retry=False) from None
         except BrokenReference as error:
             raise BackendError(f"{self._name}: {error}") from None
-        except (BotoCoreError, OSError, ValueError, KeyError) as error:  # some servers answer what botocore cannot read
+        except Exception as error:  # noqa: BLE001  a parser's error repeats the answer, and the answer holds the keys
             raise BackendError(f"{self._name}: {step}: no good answer ({type(error).__name__})") from None
-        keys = answer.get("Credentials")
-        if keys is not None and not isinstance(keys.get("Expiration"), datetime):
-            raise BackendError(f"{self._name}: {step}: the answer has no expiry", retry=False)
         return answer
 
     def _refused(self, step: str, error: ClientError) -> BackendError:
@@ -133,3 +129,13 @@ class StsApi:
         hint = f"; {_HINTS[code]}" if code in _HINTS else ""
         passing = code in _PASSING or status == 429 or status >= 500  # noqa: PLR2004
         return BackendError(f"{self._name}: {step}: AWS answered {code} ({status}){hint}", retry=passing)
+
+
+def _session(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The answer, where it is whole: a session whose end is not known is not given to anybody."""
+    keys = answer.get("Credentials") or {}
+    if not all(keys.get(name) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")):
+        raise BackendError("AWS's answer holds no session")
+    if not isinstance(keys.get("Expiration"), datetime):
+        raise BackendError("AWS's answer does not say when the session ends")
+    return answer

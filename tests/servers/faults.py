@@ -26,6 +26,7 @@ class Hop:
     url: str
     plan: list[tuple[str, Answer]]  # (a part of the path, or "" for any; what to answer): each used once, in order
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)  # method, path, headers
+    bodies: list[bytes] = field(default_factory=list)
 
     def next(self, path: str) -> Answer | None:
         for position, (part, answer) in enumerate(self.plan):
@@ -44,6 +45,7 @@ def hop(upstream: str | None, *plan: tuple[str, Answer]) -> Iterator[Hop]:
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             found.asked.append((self.command, self.path, dict(self.headers)))
+            found.bodies.append(body)
             answer = found.next(self.path)
             if answer is not None and answer.hang:
                 stopping.wait(answer.hang)

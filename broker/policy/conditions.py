@@ -175,8 +175,8 @@ def _pattern(form: str, text: Any, path: Path, report: Report) -> Test | None:
     return lambda value: matches(pattern, value) if isinstance(value, str) else None
 
 
-def compile_pattern(text: Any) -> Any:
-    """An RE2 pattern, compiled alone. Raises ValueError with what is wrong."""
+def compile_pattern(text: Any, *, largest: int = LARGEST_PROGRAM) -> Any:
+    """An RE2 pattern, compiled alone, of at most `largest` instructions. Raises ValueError with what is wrong."""
     if not isinstance(text, str) or not text:
         raise ValueError("a pattern is text; write it in quotes")
     if len(text) > LONGEST_PATTERN * 8:  # a glob grows when it is translated
@@ -185,7 +185,7 @@ def compile_pattern(text: Any) -> Any:
     options.log_errors = False  # RE2 would write the pattern to stderr
     options.never_nl = True
     options.never_capture = True
-    options.max_mem = 1 << 20
+    options.max_mem = 1 << 23
     try:
         pattern = re2.compile(text, options)
     except (re2.error, UnicodeEncodeError) as error:
@@ -193,7 +193,7 @@ def compile_pattern(text: Any) -> Any:
         raise ValueError(
             f"not an RE2 pattern: {said.decode('utf-8', 'replace') if isinstance(said, bytes) else said}"
         ) from None
-    if pattern.programsize > LARGEST_PROGRAM:
+    if pattern.programsize > largest:
         raise ValueError("the pattern is too large; repeat less, or split it into a list")
     return pattern
 

@@ -198,8 +198,8 @@ def _filled(grant: Grant, token: VerifiedToken) -> Any:
     try:
         return grant.options_model.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        where = sorted({str(item["loc"][0]) for item in error.errors(include_input=False) if item["loc"]})
-        raise Unfillable(f"with these values the options are not good: {', '.join(where) or 'as a whole'}") from None
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        raise Unfillable(f"with these values {'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}") from None
 
 
 def _params(policy: Policy, grant: Grant, statement: Statement, request: GrantRequest) -> Any:
@@ -268,7 +268,7 @@ def checks(statement: Statement, token: VerifiedToken) -> Iterator[Check]:
     for trigger in token.unsafe_triggers:
         if trigger in statement.never_triggers:
             yield Check(key="guardrails", code="guardrail", expected="never this trigger", got=trigger, held=False)
-        named = ", ".join(sorted(statement.allow_triggers)) or "no unsafe trigger"
+        named = ", ".join(sorted(statement.allow_triggers)) or "none"
         yield Check(
             key="allow_triggers", code="trigger", expected=named, got=trigger, held=trigger in statement.allow_triggers
         )

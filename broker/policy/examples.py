@@ -111,5 +111,5 @@ def _nearest(misses: list[Miss]) -> str:
         groups.setdefault(miss.statement, []).append(miss)
     near = nearest(groups.values())
     return f"trust[{near[0].statement}] " + "; ".join(
-        f"{miss.key} is {miss.got}, not {miss.expected}" for miss in near[:4]
+        f"{miss.key}: expected {miss.expected}, got {miss.got}" for miss in near[:4]
     )

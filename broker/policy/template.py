@@ -21,6 +21,7 @@ from broker.policy.conditions import compile_pattern, matches
 
 Report = Callable[[Path, str], None]
 Fill = Callable[[VerifiedToken], Any]
+LARGEST_SHAPE: Final = 100_000  # RE2 instructions; a shape such as [a-z]{1,512} unrolls
 _SLOT: Final = re.compile(r"\{\{(?: ([^\s{}]+) |([^\s{}]+))\}\}")
 
 
@@ -59,17 +60,17 @@ def _plan(data: Any, arms: list[Arm], path: Path, report: Report, slots: dict[Pa
 def _text(text: str, arms: list[Arm], path: Path, report: Report, slots: dict[Path, None]) -> Any:
     if "{{" not in text:
         return text
-    patterns = [mark.pattern for _, marks in _flat(arms) for mark in marks if isinstance(mark, Templated)]
+    patterns = {mark.pattern for _, marks in _flat(arms) for mark in marks if isinstance(mark, Templated)}
     if not patterns:
         report(path, "this option takes no template ({{ ... }}); write the value itself")
         return text
-    pattern = compile_pattern(patterns[0])
+    shapes = [compile_pattern(pattern, largest=LARGEST_SHAPE) for pattern in patterns]  # the backends' own; all of them
     parts: list[str | Fill] = []
     place = 0
     for match in _SLOT.finditer(text):
         parts.append(text[place : match.start()])
         try:
-            parts.append(_slot(match[1] or match[2], pattern))
+            parts.append(_slot(match[1] or match[2], shapes))
         except ValueError as error:
             report(path, str(error))
             return text
@@ -82,7 +83,7 @@ def _text(text: str, arms: list[Arm], path: Path, report: Report, slots: dict[Pa
     return lambda token: "".join(part if isinstance(part, str) else part(token) for part in parts)
 
 
-def _slot(name: str, pattern: Any) -> Fill:
+def _slot(name: str, shapes: list[Any]) -> Fill:
     where, dot, rest = name.partition(".")
     if not dot or where not in {"job", "claims"}:
         raise ValueError(f"{name!r} is neither job.NAME nor claims.NAME")
@@ -97,7 +98,7 @@ def _slot(name: str, pattern: Any) -> Fill:
         if not isinstance(value, str | int):
             raise Unfillable(f"{name} is not text, a whole number or yes/no")
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        if not matches(pattern, text):
+        if not all(matches(shape, text) for shape in shapes):
             raise Unfillable(f"{name} does not have the shape that this option takes")
         return text
 

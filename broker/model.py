@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 
@@ -59,10 +61,11 @@ class JobIdentity:
 
     def present(self) -> dict[str, str | bool]:
         """The fields that are there, in declaration order; how a job is shown, recorded and given to CEL."""
-        return {name: value for name in JOB_FIELDS if (value := getattr(self, name)) is not None}
+        return {name: value for name, value in zip(JOB_FIELDS, _values(self), strict=True) if value is not None}
 
 
 JOB_FIELDS: Final = tuple(field.name for field in fields(JobIdentity))
+_values: Final = attrgetter(*JOB_FIELDS)  # one call in C, on the hot path twice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,7 @@ class LeaseState(StrEnum):
 ENDED: Final = frozenset({LeaseState.REVOKED, LeaseState.EXPIRED, LeaseState.IRREVOCABLE})
 
 
+@lru_cache(maxsize=1024)  # one request writes the same three instants many times
 def rfc3339(instant: datetime) -> str:
     """`2026-11-21T20:00:00Z`; milliseconds are kept where there are any."""
     text = instant.isoformat(timespec="milliseconds" if instant.microsecond else "seconds")

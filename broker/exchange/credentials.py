@@ -1,12 +1,12 @@
 """`POST /v1/credentials`: the one way a credential leaves the broker. The order is design section 3, step by step."""
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import orjson
 import structlog
 
 from broker import ids
@@ -99,7 +99,7 @@ class Exchange:
                 raise MalformedRequest("verifier and nonce go with a subject token, not with a session; leave them out")
             record = await self.open_session(request.bearer, now=now)
             return Caller(
-                self.verifier.restore(record.issuer, json.loads(record.claims), token_key=record.token_key),
+                self.verifier.restore(record.issuer, orjson.loads(record.claims), token_key=record.token_key),
                 record,
                 None,
             )
@@ -108,7 +108,7 @@ class Exchange:
         prove_possession(token, request.verifier)
         session = ids.new("ses")
         secret = sessions.new_secret(session)
-        claims = json.dumps(token.claims, separators=(",", ":"))
+        claims = orjson.dumps(token.claims).decode()
         return Caller(
             token, sessions.open_session(token, claims, session=session, secret=secret, nonce=request.nonce), secret
         )

@@ -8,7 +8,6 @@
 
 import asyncio
 import contextlib
-import json
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import orjson
 import structlog
 
 from broker.backends.seam import Backend, BackendError, Gone, StillWorks
@@ -128,12 +128,14 @@ class LeaseKeeper:
         await asyncio.gather(*(self._revoke(lease, why=why, by="broker", handle=handle) for lease, handle in leases))
 
     def seal(self, lease: str, handle: Mapping[str, Any]) -> bytes:
-        """A backend's handle as the ledger keeps it."""
-        return self._keys.seal(json.dumps(handle, separators=(",", ":")).encode(), context=lease)
+        """A backend's handle as the ledger keeps it; nothing where there is nothing to take back."""
+        return self._keys.seal(orjson.dumps(handle), context=lease) if handle else b""
 
     def unseal(self, lease: LeaseRecord) -> Mapping[str, Any]:
         """Raises ValueError where the row was changed."""
-        handle: Mapping[str, Any] = json.loads(self._keys.unseal(lease.sealed, context=lease.id))
+        if not lease.sealed:
+            return {}
+        handle: Mapping[str, Any] = orjson.loads(self._keys.unseal(lease.sealed, context=lease.id))
         return handle
 
     async def _revoke(self, lease: LeaseRecord, *, why: str, by: str, handle: Mapping[str, Any] | None = None) -> Ended:

@@ -1,10 +1,10 @@
 """The job's calls (design section 6): credentials, renewal, revocation, and who the broker takes it for."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from broker.errors import MalformedRequest, SessionRejected, SubjectTokenRejected
@@ -30,7 +30,7 @@ def answer(body: Mapping[str, Any], *, status: int = 200) -> web.Response:
     """JSON that no cache may keep."""
     return web.Response(
         status=status,
-        body=json.dumps(body, separators=(",", ":")).encode(),
+        body=orjson.dumps(body),
         content_type="application/json",
         headers=NO_STORE,
     )

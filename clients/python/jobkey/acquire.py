@@ -56,6 +56,7 @@ class Job:
         self._check = check
         self._source: Ambient | None = None
         self._store: Store | None = None
+        self._masked: dict[str, bool] = {}
 
     @property
     def source(self) -> Ambient:
@@ -75,7 +76,10 @@ class Job:
 
     def mask(self, texts: list[str]) -> bool:
         """True when the CI's log cannot show them from here on."""
-        return emit.mask(self.place.mask if self.place else "none", texts, self.env)
+        new = [text for text in texts if not self._masked.get(text)]
+        if new:
+            self._masked.update(dict.fromkeys(new, emit.mask(self.place.mask if self.place else "none", new, self.env)))
+        return all(self._masked[text] for text in texts)
 
     def persist(self, call: Callable[[float], Any], seconds: float | None = None) -> Any:
         def once(left: float) -> Any:

@@ -28,7 +28,7 @@ def patterns(texts: Iterable[str]) -> list[bytes]:
     """All forms of all texts that are worth looking for, the longest first."""
     found: set[bytes] = set()
     for text in texts:
-        for piece in {text, text.strip(), *text.splitlines()}:
+        for piece in {text.strip("\r\n"), text.strip(), *text.splitlines()}:
             if len(piece.strip()) >= SHORTEST:
                 found.update(forms(piece))
     return sorted((form for form in found if len(form) >= SHORTEST), key=lambda form: (-len(form), form))
@@ -43,6 +43,8 @@ def forms(text: str) -> set[bytes]:
 
     for ascii_only in (True, False):
         found.add(json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "surrogateescape"))
+    alone = b64encode(raw)  # with the end that depends on nothing more
+    found.update((alone, alone.translate(_URLSAFE)))
     for shift in range(3):
         encoded = _inner_base64(raw, shift)
         found.update((encoded, encoded.translate(_URLSAFE)))
@@ -88,7 +90,7 @@ class Redactor:
         data, held_in = self._held, self._covered
         spans = self._spans(data)
         if len(data) >= SHORTEST or held_in:
-            spans = [(0, len(data))]  # a secret cut short
+            spans = [(0, len(data.rstrip(b"\r\n")))]  # a secret cut short; the line end is none of it
         shown = self._mask(data, len(data), spans)
         self._held, self._covered = b"", 0
         return shown

@@ -33,7 +33,7 @@ class Trust:
         """Raises ssl.SSLError; the caller closes the socket."""
         if self._context is None:
             self._context = self._build()
-        return self._context.wrap_socket(sock, server_hostname=host)
+        return self._context.wrap_socket(sock, server_hostname=host.encode("ascii"))
 
     def wider(self, error: BaseException | None) -> bool:
         """After a failed handshake: True when the whole bundle is now loaded and the connection is worth another try."""

@@ -118,7 +118,8 @@ class Connection:
 
     def _connect(self) -> None:
         via = self._proxy or self._origin
-        sock = socket.create_connection((via.host, via.port), self._left())
+        # Bytes keep Python from loading its IDNA codec for a name that is ASCII already; typeshed knows only str here.
+        sock = socket.create_connection((via.host.encode("ascii"), via.port), self._left())  # type: ignore[arg-type]  # see above
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket = sock

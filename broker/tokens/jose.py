@@ -92,7 +92,7 @@ def decode_object(data: bytes, what: str, *, deepest: int = DEEPEST) -> dict[str
     """A JSON object of hostile origin; `what` names it in the error. Raises Malformed."""
     try:
         text = data.decode("utf-8")
-        value, end = _SCAN(text, 0)
+        value, end = _SCAN(text, 0) if text.startswith("{") else (_STRICT.decode(text), len(text))
         flat = text.count("{") == 1 and "[" not in text
         if end != len(text) or not (flat and _surely_single(text, value)):
             value = _STRICT.decode(text)

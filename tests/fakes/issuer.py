@@ -59,9 +59,17 @@ class FakeIssuer:
     MODES = ("good", "down", "slow", "wrong-issuer", "huge", "bomb", "redirect", "html", "not-json", "no-keys", "status-500",
              "doubled-members", "drop")  # fmt: skip
 
-    def __init__(self, *, alg: str = "RS256", kid: str | None = "key-1", port: int = 0, path: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        alg: str = "RS256",
+        kid: str | None = "key-1",
+        port: int = 0,
+        path: str = "",
+        keys: list[SigningKey] | None = None,
+    ) -> None:
         self.alg, self.path, self.port = alg, path, port
-        self.keys: list[SigningKey] = [SigningKey(alg, kid, make_private_key(alg))]
+        self.keys: list[SigningKey] = keys or [SigningKey(alg, kid, make_private_key(alg))]
         self.mode = "good"
         self.broken_path: str | None = None  # mode applies to this one only: "discovery" or "jwks"; None is both
         self.jwks_uri: str | None = None  # published in place of the true one

@@ -35,9 +35,11 @@ def _job(claims: Claims) -> tuple[str, ...]:
         return ()
     before, found, path = parts.path.partition("/job/")
     names = path.removesuffix("/").split("/job/") if found else []
-    if not names or "/job" in before or any(not name or "/" in name for name in names):
+    if not names or "/job" in before or any("/" in name for name in names):
         return ()
-    return tuple(unquote(name) for name in names)
+    decoded = tuple(unquote(name) for name in names)
+    # No job's name holds a slash (a branch's is encoded twice), so one that does would only pass for another job's path.
+    return () if any(not name or "/" in name for name in decoded) else decoded
 
 
 def identity(claims: Claims) -> JobIdentity:

@@ -16,7 +16,7 @@ from tests.system import require
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
 VERBS = ("venv", "demo", "dev", "test", "check", "fmt", "bench", "image", "pyz", "clean")
-MOST_LINES = 400
+MOST_LINES = 450  # most stay below 250
 
 # Every part of broker/ and what of broker/ it may import. The arrows of the design: web -> exchange -> tokens | policy |
 # backends | ledger -> model. A new part has to say here where it stands.
@@ -184,7 +184,7 @@ def tracked() -> list[Path]:
 
 
 def test_no_file_names_a_folder_of_the_machine_it_was_written_on() -> None:
-    pattern = re.compile(rb"(?<![\w.~-])/(work|root|home/[a-z]+/(src|git|code|dev))/[\w.]")
+    pattern = re.compile(rb"(?<![\w.~-])/(work/[\w.]|root/[.a-z]+/[.a-z]|home/[a-z]+/(src|git|code|dev)/)")
     guilty = [
         str(path.relative_to(ROOT))
         for path in tracked()

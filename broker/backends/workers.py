@@ -6,7 +6,7 @@
 
 import asyncio
 import contextvars
-import functools
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -22,26 +22,24 @@ class Workers:
     def __init__(self, name: str, *, threads: int = 8, waiting: int = 256) -> None:
         """`threads` calls run at once and `waiting` more may queue; the one after is told to come again."""
         self._name = name
-        self._room = threads + waiting
+        self._room = threading.BoundedSemaphore(threads + waiting)
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"jobkey-{name}")
 
     async def run(self, call: Callable[..., T], *args: object, deadline: float) -> T:
         """`call(*args)` in a thread, within `deadline` seconds including the wait for a thread. Raises BackendError."""
-        if self._room <= 0:
+        if not self._room.acquire(blocking=False):
             raise BackendError(f"{self._name}: too many calls are waiting for the target system")
-        self._room -= 1
-        job = functools.partial(contextvars.copy_context().run, call, *args)
-        future = asyncio.get_running_loop().run_in_executor(self._executor, job)
-        future.add_done_callback(self._leave)
         try:
-            return await asyncio.wait_for(future, deadline)
+            future = self._executor.submit(contextvars.copy_context().run, call, *args)
+        except RuntimeError:
+            self._room.release()
+            raise BackendError(f"{self._name}: the broker is shutting down") from None
+        # the thread's own end, not the waiter's: a call that was given up still fills a thread
+        future.add_done_callback(lambda _: self._room.release())
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), deadline)
         except TimeoutError:
             raise BackendError(f"{self._name}: the target system did not answer within {deadline:g} s") from None
-
-    def _leave(self, future: "asyncio.Future[T]") -> None:
-        self._room += 1
-        if not future.cancelled():
-            future.exception()  # nobody may be waiting any more; it was not lost, it was too late
 
     def close(self) -> None:
         """Start nothing more. Threads that wait for the network end by themselves."""

@@ -323,9 +323,7 @@ async def test_all_that_narrows_a_session_is_on_the_wire(rig: AwsStsRig) -> None
         "external_id": "jobkey-1", "session_name": "deploy-7", "policy_arns": ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
     }  # fmt: skip
     with hop(None, ("", refusal(403, "AccessDenied"))) as refusing, pytest.raises(BackendError):
-        await rig.build(endpoint_url=refusing.url).mint(
-            rig.order(options=options, ttl=timedelta(hours=1)), remember
-        )
+        await rig.build(endpoint_url=refusing.url).mint(rig.order(options=options, ttl=timedelta(hours=1)), remember)
     (body,) = refusing.bodies
     asked = {name: value for name, (value,) in parse_qs(body.decode(), strict_parsing=True).items()}
     assert json.loads(asked.pop("Policy")) == session_policy()

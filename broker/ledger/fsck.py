@@ -42,7 +42,7 @@ def verify_database(path: Path, key: VerifierKey, *, since: bytes | None = None,
         with open_reader(path) as reader:
             _verify(reader, key, since, now or datetime.now(UTC), report)
     except ConfigError as error:
-        if isinstance(error.__cause__, sqlite3.DatabaseError):
+        if isinstance(error.__cause__, sqlite3.DatabaseError | UnicodeDecodeError):
             report.add(f"the database file is damaged: {error.__cause__}")
         else:
             raise

@@ -141,6 +141,11 @@ def connect_read_only(path: Path, *, immutable: bool = False) -> sqlite3.Connect
     return connection
 
 
+def _text(data: bytes) -> str:
+    """Text of a file that may be damaged: what is no UTF-8 is shown, and is not what any event says."""
+    return data.decode("utf-8", "replace")
+
+
 @contextmanager
 def open_reader(path: Path) -> Iterator[Reader]:
     """A Reader over one snapshot of a ledger, live or copied. Raises ConfigError where there is none."""
@@ -158,10 +163,11 @@ def open_reader(path: Path) -> Iterator[Reader]:
             connection = connect_read_only(duplicate)
         else:
             connection = connect_read_only(path, immutable=True)
+        connection.text_factory = _text
         try:
             connection.execute("BEGIN")  # one snapshot, however long the reading takes
             yield Reader(connection)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the driver decodes names of columns itself
             raise ConfigError(f"{path}: not a readable ledger: {error}") from error
         finally:
             connection.close()

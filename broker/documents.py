@@ -28,7 +28,7 @@ MOST_LISTED: Final = 24
 MOST_PROBLEMS: Final = 100  # of one file; who has more starts over
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's own parser where it was built
 _INT: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: Final = {"": None, "~": None, "null": None, "Null": None, "NULL": None,
                  "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}  # fmt: skip
 

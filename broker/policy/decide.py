@@ -199,7 +199,9 @@ def _filled(grant: Grant, token: VerifiedToken) -> Any:
         return grant.options_model.model_validate_json(json.dumps(data))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise Unfillable(f"with these values {'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}") from None
+        raise Unfillable(
+            f"with these values {'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        ) from None
 
 
 def _params(policy: Policy, grant: Grant, statement: Statement, request: GrantRequest) -> Any:

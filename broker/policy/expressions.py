@@ -133,9 +133,9 @@ def _check_words(tokens: list[Token]) -> None:
             bound.add(name[1])
     for place, (kind, word) in enumerate(tokens):
         if kind != "word":
-            if kind == "text" and _at(tokens, place - 1)[0] == "word" and _at(tokens, place - 1)[1] not in _WORDS:
-                raise ValueError("raw and byte strings are not read here")
             continue
+        if _at(tokens, place + 1)[0] == "text" and word not in _WORDS:
+            raise ValueError("raw and byte strings are not read here")
         if _at(tokens, place + 1) == ("sign", "("):
             if word == "matches":
                 raise ValueError(

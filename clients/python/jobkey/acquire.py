@@ -13,13 +13,15 @@ from __future__ import annotations
 import os
 import time
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from functools import partial
 
 from jobkey import ambient, emit
-from jobkey.errors import ConfigError, Problem, ProtocolError, from_problem
+from jobkey.errors import ConfigError, JobkeyError, Problem, ProtocolError, UsageError, from_problem
 from jobkey.exchange import Broker, Issued
 from jobkey.retry import patience, persist
 from jobkey.session import Store
+from jobkey.wire import ConnectionFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,6 +160,7 @@ def _by_session(job: Job, grants: list[dict[str, Any]], keys: Keys | None, file:
 
 
 def _by_token(job: Job, grants: list[dict[str, Any]], keys: Keys | None, file: str, *, own: bool) -> Acquired:
+    job.store.dir  # noqa: B018 - a directory that cannot be used is found out before anything is issued
     current = _Token()
 
     def issue(wanted: list[Any], left: float) -> Issued:
@@ -171,8 +174,13 @@ def _by_token(job: Job, grants: list[dict[str, Any]], keys: Keys | None, file: s
     secret = issued.session.secret
     if not secret:
         raise ProtocolError("the broker's answer has no session secret")
-    job.mask([secret])
-    job.store.save(file, id=issued.session.id, secret=secret, expires_at=issued.session.expires_at)
+    try:
+        job.mask([secret])
+        job.store.save(file, id=issued.session.id, secret=secret, expires_at=issued.session.expires_at)
+    except BaseException:  # a full disk, say: nobody will hold these credentials, so they shall not live on
+        with suppress(Problem, JobkeyError, ConnectionFailed):
+            job.broker.revoke_session(secret, timeout=5)
+        raise
     return Acquired(issued, secret, file, own=own)
 
 
@@ -214,7 +222,7 @@ def _ask(
 def _supply(problem: Problem, wanted: list[dict[str, Any]], keys: Keys | None) -> bool:
     """Add what the broker says is missing, if all of it can be made. False changes nothing of use."""
     missing = problem.document.get("missing")
-    if not isinstance(missing, list) or not missing or keys is None:
+    if not isinstance(missing, list) or not missing:
         return False
     for one in missing:
         grant = next((g for g in wanted if isinstance(one, dict) and g["grant"] == one.get("grant")), None)
@@ -223,6 +231,11 @@ def _supply(problem: Problem, wanted: list[dict[str, Any]], keys: Keys | None) -
             return False
         if param in grant.get("params", {}):
             return False
+        if keys is None:
+            raise UsageError(
+                f"{grant['grant']} signs an SSH key, and none is given",
+                "Use `jobkey exec`, which makes one for the command, or pass --ssh-key FILE.",
+            )
         grant["params"] = {**grant.get("params", {}), param: keys.public_key()}
     return True
 

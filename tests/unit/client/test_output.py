@@ -253,3 +253,13 @@ def test_whoami_when_the_broker_does_not_know_us(broker: FakeBroker, env: dict[s
     assert done.returncode == 77
     assert "https://somebody-else.example" in done.stdout  # what we presented tells what is wrong
     assert env["JOBKEY_SUBJECT_TOKEN"] not in done.stdout + done.stderr
+
+
+def test_an_ssh_grant_without_a_key_says_what_to_do(broker: FakeBroker, jobkey: Run, tmp_path: Path) -> None:
+    done = jobkey("get", "payments/ssh")
+    assert done.returncode == 64
+    assert "--ssh-key" in done.stderr
+    key = tmp_path / "mine"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    document = json.loads(jobkey("get", "payments/ssh", "--ssh-key", str(key)).stdout)
+    assert document["values"]["certificate"].startswith("ssh-ed25519-cert-v01@openssh.com ")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -136,3 +137,28 @@ def test_the_console_script_and_version_agree() -> None:
     assert project["version"] == jobkey.__version__
     assert project["dependencies"] == []
     assert project["scripts"] == {"jobkey": "jobkey.cli:entry"}
+
+
+def test_the_wheel_has_the_client_and_nothing_else(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(CLIENT, source, ignore=shutil.ignore_patterns("__pycache__", "dist"))
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"jobkey/py.typed", "jobkey/ambient/github.py", "jobkey/emit/formats.py"} <= names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"jobkey"}
+
+
+def test_the_readme_names_every_exit_code_and_setting() -> None:
+    readme = (CLIENT / "README.md").read_text()
+    from jobkey import errors
+
+    classes = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.JobkeyError)]
+    for one in classes:
+        assert f"| {one.exit_code} |" in readme, one
+    source = "".join(path.read_text() for path in (CLIENT / "jobkey").rglob("*.py"))
+    settings = set(re.findall(r'env(?:\.get\(|\[)"(JOBKEY_[A-Z_]+)"', source))
+    assert settings
+    for name in settings:
+        assert f"`{name}`" in readme, name

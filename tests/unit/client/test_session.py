@@ -244,3 +244,50 @@ def test_instants(stamp: str) -> None:
 )
 def test_what_is_no_instant(text: str) -> None:
     assert instant(text) is None
+
+
+def test_nothing_lives_on_when_the_session_cannot_be_saved(
+    broker: FakeBroker, env: dict[str, str], tmp_path: Path
+) -> None:
+    """A disk that is full just then: the credentials are taken back, since nobody will."""
+    from jobkey import acquire, url
+
+    own = tmp_path / "own"
+    job = acquire.Job({**env, "JOBKEY_DIR": str(own)}, url.broker(broker.url), lambda text: None)
+    whole = job.store.save
+
+    def save(name: str, **members: str) -> None:
+        if "secret" in members:
+            raise LocalError("no space left on device")
+        whole(name, **members)
+
+    job.store.save = save  # type: ignore[method-assign]  # the fault
+    with pytest.raises(LocalError, match="no space"):
+        acquire.acquire(job, [{"grant": "payments/token"}], None, own=True)
+    job.broker.close()
+    assert broker.leases
+    assert not broker.active()
+
+
+def test_a_directory_that_cannot_be_used_is_found_out_first(
+    broker: FakeBroker, env: dict[str, str], jobkey: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "loose").mkdir(mode=0o755)
+    done = jobkey("exec", "payments/token", "--", "true", env={**env, "JOBKEY_DIR": str(tmp_path / "loose")})
+    assert done.returncode == 74, done.stderr
+    assert "0700" in done.stderr
+    assert not broker.requests
+
+
+def test_reprs_tell_nothing() -> None:
+    from jobkey.exchange import Credential, Session
+
+    credential = Credential(
+        {
+            "grant": "a/b", "lease": "lse_1", "type": "jwt", "expires_at": "2026-11-21T20:00:00Z",
+            "values": {"token": "s3cret-1", "deep": {"list": ["s3cret-2"]}, "name": "public"},
+            "secrets": ["token", "deep"], "env": {"T": "s3cret-1"},
+        }
+    )  # fmt: skip
+    assert "s3cret" not in repr(credential) + repr(Session("ses_1", "s3cret", "x"))
+    assert sorted(credential.secret_texts()) == ["s3cret-1", "s3cret-2"]

@@ -118,6 +118,65 @@ async def test_keys_are_refreshed_behind_the_requests(bench: Bench) -> None:
     assert bench.issuer.fetches["jwks"] == 2
 
 
+async def test_an_unknown_kid_joins_the_fetch_under_way(bench: Bench) -> None:
+    """It waits for that one rather than spend another; it is fetched for anew only where that one does not bring it."""
+    bench.issuer.cache_control = "max-age=100"
+    await good(bench)
+    bench.issuer.rotate(alg="RS256")
+    bench.issuer.mode = "slow"
+    bench.clock.advance(81)
+    flight = bench.keys._start()
+    fresh = asyncio.create_task(good(bench))
+    await asyncio.sleep(0)
+    bench.issuer.release.set()
+    await fresh
+    assert flight.done()
+    assert bench.issuer.fetches["jwks"] == 2
+    assert bench.keys._bucket == jwks.BUCKET
+
+
+async def test_a_token_without_kid_and_several_nameless_keys(bench: Bench) -> None:
+    bench.issuer.keys[0].kid = None
+    bench.issuer.add_key(SigningKey("RS256", None, make_private_key("RS256")))
+    assert "no `kid` to tell them apart" in (await unreachable(bench)).reason
+
+
+async def test_a_bug_in_fetching_is_an_outage_not_a_crash(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: Any) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(jwks, "discover", broken)
+    assert "ZeroDivisionError" in (await unreachable(bench)).reason
+    monkeypatch.undo()
+    bench.clock.advance(jwks.RETRY_FIRST)
+    await good(bench)
+
+
+async def test_close_ends_a_fetch_under_way(bench: Bench) -> None:
+    bench.issuer.mode = "slow"
+    flight = bench.keys._start()
+    await asyncio.sleep(0)
+    await bench.verifier.close()
+    assert flight.cancelled()
+
+
+async def test_keys_of_hours_ago_are_fetched_before_use_where_nothing_failed(bench: Bench) -> None:
+    """A broker that slept must not accept a key taken back meanwhile, when asking costs one fetch."""
+    await good(bench)
+    old = bench.sign()
+    bench.issuer.rotate(alg="RS256")
+    bench.clock.advance(4 * 3600)
+    await unknown(bench, old)
+
+
+async def test_beyond_the_stale_limit_nobody_is_let_in_while_the_issuer_hangs_up(bench: Bench) -> None:
+    await good(bench)
+    bench.issuer.mode = "drop"
+    bench.clock.advance(7 * 3600)
+    for _ in range(3):
+        assert "stale_limit" in (await unreachable(bench)).reason
+
+
 @pytest.mark.parametrize(
     ("said", "seconds"),
     [
@@ -273,16 +332,28 @@ async def test_too_many_keys(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "jwks_uri",
+    ("jwks_uri", "because"),
     [
-        "http://192.168.7.7/jwks", "https://10.0.0.1/jwks", "https://169.254.169.254/latest/meta-data", "https://[fe80::1]/jwks",
-        "https://[::ffff:10.0.0.1]/jwks", "file:///etc/passwd", "ftp://x.example/", "https://user:pw@x.example/jwks", "//x.example",
-        "https://x.example/jwks#x", "https://0.0.0.0/", " ", "https://",
+        ("https://192.168.7.7/jwks", "must not be dialled"),
+        ("https://10.0.0.1/jwks", "must not be dialled"),
+        ("https://169.254.169.254/latest/meta-data", "must not be dialled"),
+        ("https://[fe80::1]/jwks", "must not be dialled"),
+        ("https://[::ffff:10.0.0.1]/jwks", "must not be dialled"),
+        ("https://0.0.0.0/", "must not be dialled"),
+        ("http://192.168.7.7/jwks", "no plain https URL"),
+        ("file:///etc/passwd", "no plain https URL"),
+        ("ftp://x.example/", "no plain https URL"),
+        ("https://user:pw@x.example/jwks", "no plain https URL"),
+        ("//x.example", "no plain https URL"),
+        ("https://x.example/jwks#x", "no plain https URL"),
+        ("https://x.example/a b", "no plain https URL"),
+        ("https://", "no plain https URL"),
+        (["https://x.example/"], "no jwks_uri"),
     ],
-)  # fmt: skip
-async def test_jwks_uri_leads_nowhere_private(bench: Bench, jwks_uri: str) -> None:
+)
+async def test_jwks_uri_leads_nowhere_private(bench: Bench, jwks_uri: Any, because: str) -> None:
     bench.issuer.jwks_uri = jwks_uri
-    await unreachable(bench)
+    assert because in (await unreachable(bench)).reason
     assert bench.issuer.fetches["jwks"] == 0
 
 

@@ -64,7 +64,7 @@ class AwsSts(Backend):
     def plan(self, order: Order) -> Handle:
         """Names the session. Raises BackendError where the options, filled in, are not what AWS takes."""
         options: AwsOptions = order.options
-        settled(options)
+        settled(options.model_dump())
         if not self.shortest <= order.ttl <= self._longest(options):
             raise BackendError(
                 f"a session of this role lasts {self.shortest} to {self._longest(options)}; change the grant's ttl",

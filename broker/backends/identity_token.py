@@ -101,8 +101,7 @@ class IdentityToken(Backend):
     async def mint(self, order: Order, record: Record) -> Minted:  # noqa: ARG002  the seam's signature
         """Sign. Raises BackendError where the subject would break OpenID Connect, or the audience is the broker."""
         options: TokenOptions = order.options
-        if options.subject is not None or options.claims:
-            settled(options)
+        settled(options.subject, options.claims)
         subject = options.subject or default_subject(order.grant, order.job)
         if len(subject) > LONGEST_SUBJECT or not subject.isascii() or not subject.isprintable():
             raise BackendError("the token's subject is not 255 printable ASCII characters; set `subject`", retry=False)

@@ -121,7 +121,7 @@ class SshCa(Backend):
     async def mint(self, order: Order, record: Record) -> Minted:  # noqa: ARG002  the seam's signature
         """Sign a certificate for the job's key. Raises BackendError where a template was left in a principal."""
         options: SshOptions = order.options
-        settled(options)
+        settled(options.principals)
         key = ssh_wire.read_public_key(order.params.public_key)
         raw, ca_line = self._signing_key()
         serial, key_id = serial_of(order.lease), _key_id(order)

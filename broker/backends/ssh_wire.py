@@ -7,6 +7,7 @@
 """
 
 import binascii
+import functools
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +45,7 @@ class UserKey:
     fields: bytes
 
 
+@functools.lru_cache(maxsize=512)  # the model that admits a key and the backend that certifies it both read it
 def read_public_key(line: str) -> UserKey:
     """Read `ssh-ed25519 AAAA... comment`, with at most one newline at its end. Raises ValueError, which says what is wrong."""
     if len(line) > LONGEST_LINE:

@@ -70,12 +70,12 @@ class Vault(Backend):
 
     def plan(self, order: Order) -> Handle:
         """The child is named by its metadata. Raises BackendError where a template was left in the options."""
-        settled(order.options)
+        settled(order.options.model_dump())
         return {"lease": order.lease}
 
     async def mint(self, order: Order, record: Record) -> Minted:
         options: VaultOptions = order.options
-        settled(options)
+        self.plan(order)
         token, accessor = await self._run(self._make_child, order)
         handle: dict[str, Any] = {"lease": order.lease, "accessor": accessor}
         try:

@@ -141,7 +141,7 @@ PLACES = {
 def test_a_jobs_value_reaches_the_place_it_was_meant_for(place: str) -> None:
     kind, options, path, expected = PLACES[place]
     filled = fill(kind, options, JOB)
-    settled(filled)  # type: ignore[arg-type]
+    settled(filled.model_dump())
     assert "{{" not in filled.model_dump_json()
     value: Any = filled.model_dump()
     for part in path or ():
@@ -179,7 +179,7 @@ def test_no_template_where_a_value_would_choose_the_power(kind: str, options: di
 
 
 def test_a_template_left_over_is_a_fault_and_stops_here() -> None:
-    options = BACKENDS["ssh-ca"].Options.model_validate({"principals": ["{{ job.actor }}"]})
     with pytest.raises(BackendError, match="template") as refused:
-        settled(options)
+        settled("fine", {"a": [1, {"b": ("{{ job.actor }}",)}]})
     assert not refused.value.retry
+    settled("fine", {"a": [1, None, {"b": ("{ x }",)}]})

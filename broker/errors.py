@@ -4,7 +4,8 @@ BrokerError
   RequestRefused          the caller can act: problem details (RFC 9457), at /token the body of RFC 6749 section 5.2
     MalformedRequest        422  invalid_request         a body, parameter or TTL that no grant could take
     UnsupportedGrantType    400  unsupported_grant_type  at /token
-    UnsupportedTokenType    400  invalid_request         at /token, /revoke: unsupported_token_type (RFC 7009 section 2.2.1)
+    UnsupportedTokenType    400  invalid_request         at /token
+    NothingToRevoke         400  unsupported_token_type  at /revoke, RFC 7009 section 2.2.1
     SubjectTokenRejected    401  invalid_request         RFC 8693 section 2.2.2
     SessionRejected         401  invalid_request         unknown, ended or expired session
     GrantRefused            403  invalid_target          the token is good and no policy grants this
@@ -59,6 +60,10 @@ class UnsupportedGrantType(RequestRefused):
 
 class UnsupportedTokenType(RequestRefused):
     title = "This type of token is not served here"
+
+
+class NothingToRevoke(RequestRefused):
+    title, oauth_error = "This type of token cannot be revoked here", "unsupported_token_type"
 
 
 class SubjectTokenRejected(RequestRefused):

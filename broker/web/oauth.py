@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from broker.errors import MalformedRequest, SessionRejected, UnknownLease, UnsupportedTokenType
+from broker.errors import MalformedRequest, NothingToRevoke, SessionRejected, UnknownLease
 from broker.exchange.credentials import Exchange, ttl_left
 from broker.exchange.lifetimes import Lifetimes
 from broker.exchange.own_tokens import OwnTokens
@@ -65,7 +65,7 @@ class OAuthRoutes:
             return answer({})
         lease = self._own.lease_of(form.token)
         if lease is None:
-            raise UnsupportedTokenType(
+            raise NothingToRevoke(
                 "a session secret or an identity token of this broker can be revoked here; end other credentials by their lease"
             )
         with suppress(UnknownLease):

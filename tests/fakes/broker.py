@@ -348,6 +348,7 @@ class TokenService:
         self.claims = claims
         self.given: list[str] = []
         self.failures = 0  # so many times 503 first
+        self.mint: Callable[[str], str] = lambda audience: make_token(audience, **self.claims)
         self.server = Server(self._answer)
         self.url = self.server.url
 
@@ -384,7 +385,7 @@ class TokenService:
             http.reply(401, {})
 
     def _token(self, audience: str) -> str:
-        token = make_token(audience, **self.claims)
+        token = self.mint(audience)
         self.given.append(token)
         return token
 

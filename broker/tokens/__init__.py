@@ -4,7 +4,8 @@ Owns verification and issuers' keys. What the claims mean belongs to broker.issu
 """
 
 from broker.issuers.trusted import TrustedIssuer
+from broker.tokens.audience import challenge_of
 from broker.tokens.observer import Observer
-from broker.tokens.verify import TokenVerifier, challenge_of
+from broker.tokens.verify import TokenVerifier
 
 __all__ = ["Observer", "TokenVerifier", "TrustedIssuer", "challenge_of"]

@@ -16,43 +16,29 @@ import asyncio
 import contextlib
 import hashlib
 import math
-import re
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
-from broker.errors import MalformedRequest, SubjectTokenRejected
+from broker.errors import SubjectTokenRejected
 from broker.issuers.trusted import TrustedIssuer
 from broker.model import VerifiedToken
 from broker.tokens import jose
+from broker.tokens.audience import BOUND, challenge_of, split_audience
 from broker.tokens.jwks import IssuerKeys, UnknownKey
 from broker.tokens.observer import Observer, Silent
+
+__all__ = ["REASONS", "TokenVerifier", "challenge_of"]
 
 REASONS: Final = frozenset({
     "malformed", "issuer", "type", "algorithm", "key", "signature", "audience", "unbound", "times", "expired", "too-old", "claims",
 })  # fmt: skip
 
-_BOUND: Final = "#S256."
-_CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-_VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 section 4.1
 _EARLIEST, _LATEST = 1_000_000_000, 253_402_300_799  # 2001; the last second a datetime holds
 _MOST_HEADERS: Final = 256
 _LONGEST_JTI: Final = 512
-
-
-def challenge_of(verifier: str) -> str:
-    """`base64url(SHA-256(verifier))`, to compare with VerifiedToken.challenge. Raises MalformedRequest.
-
-    RFC 7636 section 4.2, with its alphabet and lengths: a shorter verifier could be guessed from its hash in the audience.
-    """
-    if _VERIFIER.fullmatch(verifier) is None:
-        raise MalformedRequest(
-            "the verifier has to be 43 to 128 of the characters A-Z a-z 0-9 - . _ ~ (RFC 7636 section 4.1)"
-        )
-    return urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest()).rstrip(b"=").decode("ascii")
 
 
 class TokenVerifier:
@@ -155,7 +141,7 @@ class TokenVerifier:
         trusted = self._by_name.get(issuer)
         if trusted is None or claims.get("iss") != trusted.url:
             raise SubjectTokenRejected("the session's issuer is no longer configured; start over with a fresh token")
-        _, challenge = _split_audience(trusted, claims.get("aud"))
+        _, challenge = split_audience(trusted, claims.get("aud"))
         return _verified(trusted, claims, token_key, challenge, float(claims["iat"]), float(claims["exp"]))
 
     def _accept(self, issuer: TrustedIssuer, token: jose.UnverifiedToken, now: float) -> VerifiedToken:
@@ -182,7 +168,7 @@ class TokenVerifier:
         """The challenge of a bound audience, or None. A token for two services is refused: the other one could replay it."""
         if type(audience) is list and len(audience) > 1:
             self._reject(issuer, "audience", f"the token has several audiences; ask for {issuer.audiences[0]} alone")
-        ours, challenge = _split_audience(issuer, audience)
+        ours, challenge = split_audience(issuer, audience)
         if not ours:
             title = issuer.kind.title
             self._reject(
@@ -192,7 +178,7 @@ class TokenVerifier:
             self._reject(
                 issuer,
                 "unbound",
-                f"issuer {issuer.name!r} takes tokens with a bound audience only: {issuer.audiences[0]}{_BOUND}"
+                f"issuer {issuer.name!r} takes tokens with a bound audience only: {issuer.audiences[0]}{BOUND}"
                 "<base64url SHA-256 of a verifier>; the jobkey client makes one",
             )
         return challenge
@@ -242,18 +228,6 @@ class TokenVerifier:
     def _reject(self, issuer: TrustedIssuer | None, why: str, detail: str) -> NoReturn:
         self._observer.token_rejected(issuer.name if issuer else None, why)
         raise SubjectTokenRejected(detail)
-
-
-def _split_audience(issuer: TrustedIssuer, audience: Any) -> tuple[bool, str | None]:
-    """Whether an audience is ours, and the challenge bound to it."""
-    if type(audience) is list and len(audience) == 1:  # Bitbucket and Kubernetes sign a list even for one
-        audience = audience[0]
-    if type(audience) is not str:
-        return False, None
-    if audience in issuer.audiences:
-        return True, None
-    audience, _, challenge = audience.rpartition(_BOUND)
-    return (True, challenge) if audience in issuer.audiences and _CHALLENGE.fullmatch(challenge) else (False, None)
 
 
 def _again(issuer: TrustedIssuer) -> str:

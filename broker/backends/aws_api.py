@@ -6,6 +6,7 @@
 """
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -68,6 +69,7 @@ class StsApi:
         # Signing with static keys needs a client for each value of the references
         self._signed = None if isinstance(settings.auth, StaticKeys) else self._client()
         self._keyed: tuple[tuple[str, str], Any] | None = None
+        self._keying = threading.Lock()  # a session makes one client at a time
 
     def assume_role(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         return _session(self._ask("assuming the role", lambda: self._own_client().assume_role(**asked)))
@@ -76,7 +78,20 @@ class StsApi:
         return _session(self._ask("assuming the role", lambda: self._unsigned.assume_role_with_web_identity(**asked)))
 
     def ping(self) -> None:
+        if self._settings.auth == "none":
+            self._ask("reaching STS", self._knock)
+            return
         self._ask("asking who the broker is", lambda: self._own_client().get_caller_identity())
+
+    def _knock(self) -> Mapping[str, Any]:
+        """Without a signature STS can only refuse, which shows that it is there."""
+        try:
+            answer: Mapping[str, Any] = self._unsigned.get_caller_identity()
+        except ClientError as error:
+            if not 400 <= _status(error) < 500:  # noqa: PLR2004
+                raise
+            return {}
+        return answer
 
     def _client(self, *, signature_version: Any = None, **keys: str) -> Any:
         config = self._config
@@ -92,10 +107,10 @@ class StsApi:
         auth = self._settings.auth
         assert isinstance(auth, StaticKeys)
         keys = (auth.access_key_id.resolve().reveal(), auth.secret_access_key.resolve().reveal())
-        keyed = self._keyed
-        if keyed is None or keyed[0] != keys:
-            keyed = self._keyed = (keys, self._client(aws_access_key_id=keys[0], aws_secret_access_key=keys[1]))
-        return keyed[1]
+        with self._keying:
+            if self._keyed is None or self._keyed[0] != keys:
+                self._keyed = (keys, self._client(aws_access_key_id=keys[0], aws_secret_access_key=keys[1]))
+            return self._keyed[1]
 
     def _use_web_identity(self, session: Any, auth: WebIdentity, own_token: Callable[[str], str]) -> None:
         fetcher = AssumeRoleWithWebIdentityCredentialFetcher(
@@ -124,11 +139,16 @@ class StsApi:
     def _refused(self, step: str, error: ClientError) -> BackendError:
         response: Mapping[str, Any] = error.response  # a server that is not AWS may leave parts of it out
         code = str(response.get("Error", {}).get("Code") or "Unknown")
-        status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+        status = _status(error)
         code = code if code.isascii() and code.isalnum() and len(code) <= 64 else "Unknown"  # noqa: PLR2004
         hint = f"; {_HINTS[code]}" if code in _HINTS else ""
         passing = code in _PASSING or status == 429 or status >= 500  # noqa: PLR2004
         return BackendError(f"{self._name}: {step}: AWS answered {code} ({status}){hint}", retry=passing)
+
+
+def _status(error: ClientError) -> int:
+    response: Mapping[str, Any] = error.response
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
 
 
 def _session(answer: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -140,7 +140,7 @@ class AwsSettings(Strict):
 
     region: Annotated[str, _matching(_REGION, "a region such as eu-central-1 is expected")]
     endpoint_url: ServiceUrl | None = None  # a compatible server
-    auth: Literal["ambient"] | StaticKeys | WebIdentity = "ambient"
+    auth: Literal["ambient", "none"] | StaticKeys | WebIdentity = "ambient"  # none: every grant says via: web-identity
     timeout: Annotated[float, Field(gt=0, le=120, strict=False)] = (
         10.0  # seconds that one mint may take, retries included
     )

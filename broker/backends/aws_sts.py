@@ -70,6 +70,10 @@ class AwsSts(Backend):
                 f"a session of this role lasts {self.shortest} to {self._longest(options)}; change the grant's ttl",
                 retry=False,
             )
+        if self._settings.auth == "none" and options.via == "assume-role":
+            raise BackendError(
+                f"{self._name} has no way in of its own (auth: none); say via: web-identity", retry=False
+            )
         name = _session_name(order)
         if len(name) < SHORTEST_NAME or len(options.source_identity or name) < SHORTEST_NAME:
             raise BackendError("a session name or source identity has at least 2 characters", retry=False)
@@ -114,7 +118,7 @@ class AwsSts(Backend):
         return StillWorks(f"{self.revocation} The broker stopped while it was made, so its keys were given to nobody.")
 
     async def ping(self) -> None:
-        """GetCallerIdentity needs no permission; without credentials of the broker's own there is nothing to ask."""
+        """GetCallerIdentity needs no permission; with auth: none a refusal is answer enough."""
         await self._workers.run(lambda: self._connected().ping(), deadline=self._settings.timeout + 1)
 
     def _longest(self, options: AwsOptions) -> timedelta:

@@ -130,13 +130,13 @@ class Backend(ABC):
     def __init__(self, name: str, settings: Any, around: Surroundings) -> None:
         """`settings` is an instance of `Settings`. Opens nothing; `start` may."""
 
-    async def start(self) -> None:
+    async def start(self) -> None:  # noqa: B027  a hook; most backends need none
         """Open what is long-lived. Must not fail because the target is down."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027  a hook, as above
         """Let go of it again."""
 
-    def plan(self, order: Order) -> Handle:
+    def plan(self, order: Order) -> Handle:  # noqa: ARG002  the seam's signature
         """Name what `mint` will make, without input or output: enough for `revoke` to find it after a crash."""
         return {}
 
@@ -144,7 +144,7 @@ class Backend(ABC):
     async def mint(self, order: Order, record: Record) -> Minted:
         """Make the credential. Raises BackendError; what was half made is then undone by `revoke` of the last handle."""
 
-    async def renew(self, handle: Handle, until: datetime) -> datetime:
+    async def renew(self, handle: Handle, until: datetime) -> datetime:  # noqa: ARG002  the seam's signature
         """Lengthen it; the answer is the new end that the target enforces. Raises BackendError."""
         raise BackendError(f"{self.kind} credentials cannot be renewed", retry=False)
 
@@ -152,7 +152,7 @@ class Backend(ABC):
     async def revoke(self, handle: Handle) -> Gone | StillWorks:
         """End it now; idempotent, and good for a `plan` whose mint never happened. Raises BackendError to be tried again."""
 
-    async def ping(self) -> None:
+    async def ping(self) -> None:  # noqa: B027  what only signs is always well
         """One cheap call that must work, for /readyz. Raises BackendError."""
 
 

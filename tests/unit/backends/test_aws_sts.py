@@ -48,10 +48,20 @@ WEB = {"via": "web-identity"}
 async def test_web_identity_needs_no_secret_of_the_brokers(rig: AwsStsRig, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    backend = rig.build(auth="ambient")
+    backend = rig.build(auth="none")
+    await backend.ping()
+    with pytest.raises(BackendError, match="via: web-identity"):
+        backend.plan(rig.order())
     minted = await backend.mint(rig.order(options=WEB), remember)
     assert rig.works(minted)
     assert not rig.works_outside(minted)
+
+
+async def test_ping_without_a_way_in_still_notices_an_outage(rig: AwsStsRig) -> None:
+    with hop(None) as broken:  # nothing but 500s
+        with pytest.raises(BackendError) as failed:
+            await rig.build(auth="none", endpoint_url=broken.url).ping()
+        assert failed.value.retry
 
 
 async def test_another_audience_is_refused(rig: AwsStsRig) -> None:

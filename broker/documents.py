@@ -24,6 +24,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST: Final = 1 << 20
 DEEPEST: Final = 64
+DIGITS: Final = 19  # an id of more digits than an int64 has stays text
 MOST_LISTED: Final = 24
 MOST_PROBLEMS: Final = 100  # of one file; who has more starts over
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's own parser where it was built
@@ -208,9 +209,9 @@ def _scalar(text: str, *, plain: bool) -> Any:
         return text
     if text in _WORDS:
         return _WORDS[text]
-    if _INT.fullmatch(text) and len(text) < 20:  # noqa: PLR2004  an id of more digits than an int64 stays text
-        return int(text)
-    if _FLOAT.fullmatch(text) and not _INT.fullmatch(text):
+    if _INT.fullmatch(text):
+        return int(text) if len(text.lstrip("+-")) <= DIGITS else text
+    if _FLOAT.fullmatch(text):
         number = float(text)
         return number if math.isfinite(number) else text
     return text

@@ -47,7 +47,9 @@ class Expression:
     source: str = field(repr=False)
     _execute: Callable[[dict[str, Any]], Any] = field(repr=False)
     _needs: tuple[tuple[str, str], ...] = field(repr=False)  # ("claims", name) that have to be there
-    _claims: frozenset[str] | None = field(repr=False)  # the only ones the expression can see; None for all
+    # The only members that the expression can see; None for all. Handing over the others costs more than judging.
+    _claims: frozenset[str] | None = field(repr=False)
+    _job: frozenset[str] | None = field(repr=False)
 
     def holds(self, job: JobIdentity, claims: Mapping[str, Any]) -> bool:
         """Whether it is `true`. Never raises."""
@@ -60,8 +62,11 @@ class Expression:
                 return f"{where}.{name} is missing"
         names = claims if self._claims is None else self._claims & claims.keys()
         seen = {name: value for name in names if not absent(value := pruned(claims[name]))}
+        present = job.present() if self._job is None else {
+            name: value for name in self._job if (value := getattr(job, name)) is not None
+        }  # fmt: skip
         try:
-            result = self._execute({"job": job.present(), "claims": seen})
+            result = self._execute({"job": present, "claims": seen})
         except Exception as error:  # noqa: BLE001  whatever it is, it is a refusal
             return f"an error ({type(error).__name__})"
         except BaseException as error:
@@ -89,9 +94,13 @@ def compile_expression(source: str) -> Expression:
         raise ValueError(f"not a CEL expression: {said}") from None
     asked = {(where, name) for where, name, asks in named if asks}
     needs = {(where, name) for where, name, _ in named if name is not None} - asked
-    whole = any(where == "claims" and name is None for where, name, _ in named)
-    claims = None if whole else frozenset(name for where, name, _ in named if where == "claims" and name is not None)
-    return Expression(source, program.execute, tuple(sorted(needs)), claims)
+    claims, job = (_members(named, where) for where in ("claims", "job"))
+    return Expression(source, program.execute, tuple(sorted(needs)), claims, job)
+
+
+def _members(named: list[tuple[str, str | None, bool]], where: str) -> frozenset[str] | None:
+    names = [name for one, name, _ in named if one == where]
+    return None if None in names else frozenset(name for name in names if name is not None)
 
 
 @cache

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.policy.conditions import compile_condition, compile_pattern, glob_to_re2
@@ -201,6 +201,7 @@ def python_glob(glob: str, value: str) -> bool:
     )
 
 
+@settings(deadline=None)
 @given(
     st.text("ab/*?.", min_size=1, max_size=8).filter(lambda glob: "***" not in glob),
     st.text("ab/.", min_size=1, max_size=8),
@@ -210,6 +211,7 @@ def test_globs_agree_with_a_plain_reading_of_their_rules(glob: str, value: str) 
     assert holds({"glob": glob}, value) is python_glob(glob, value)
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable() and not set(text) & set("*?")))
 def test_a_glob_without_wildcards_matches_itself_alone(text: str) -> None:
     pattern = compile_pattern(glob_to_re2(text))
@@ -224,6 +226,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON, JSON)
 def test_any_data_is_a_condition_or_a_problem_and_judging_never_raises(spec: Any, value: Any) -> None:
     problems: list[Any] = []

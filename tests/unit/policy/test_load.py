@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.backends import BACKENDS
@@ -245,12 +245,14 @@ def test_without_backends_everything_else_is_still_checked(folder: Write) -> Non
     assert found.policies["payments"].grants["deploy"].kind == "unknown"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
 def test_arbitrary_bytes_only_ever_raise_config_errors(data: bytes) -> None:
     with pytest.raises(ConfigError):
         compile_text(PolicyText("p.yaml", "p.yaml", data), world())
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 40), st.text(alphabet="{}[]:,\"'\n -&*!|>#$5aé\x00", max_size=6))
 def test_a_damaged_policy_loads_or_raises_config_errors(place: int, gone: int, put: str) -> None:
     text = GOOD[:place] + put + GOOD[place + gone :]

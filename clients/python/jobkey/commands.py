@@ -189,27 +189,27 @@ def revoke(arguments: Arguments, env: Mapping[str, str]) -> int:
     """All sessions of this job. Whatever happens, the job does not fail for it."""
     try:
         job = Job(env, broker_url(arguments, env), talk(arguments))
-        total = 0
+        ended: list[dict[str, Any]] = []
         for file in job.store.all():
             secret = job.store.load(file).get("secret", "")
             if secret:
-                total += _revoke_one(job, file, secret)
+                ended += _revoke_one(job, file, secret)
             else:
                 job.store.drop(file)
     except JobkeyError as error:
         sys.stderr.write(f"{error}\n")
         return 0
-    note(f"{total} credentials revoked" if total else "nothing to revoke")
+    kept = [one for one in ended if one.get("state") == "irrevocable"]
+    for one in kept:
+        note(f"{one.get('lease')} cannot be revoked and ends by time: {one.get('reason', '')}")
+    note(f"{len(ended) - len(kept)} credentials revoked" if ended else "nothing to revoke")
     return 0
 
 
-def _revoke_one(job: Job, file: str, secret: str) -> int:
+def _revoke_one(job: Job, file: str, secret: str) -> list[dict[str, Any]]:
     try:
-        revoked = _gone(job, lambda left: job.broker.revoke_session(secret, timeout=left)) or []
+        revoked: list[dict[str, Any]] = _gone(job, lambda left: job.broker.revoke_session(secret, timeout=left)) or []
     except Problem as problem:
         raise from_problem(problem) from problem
     job.store.drop(file)
-    for one in revoked:
-        if one.get("state") == "irrevocable":
-            note(f"{one.get('lease')} cannot be revoked and ends by time: {one.get('reason', '')}")
-    return sum(1 for one in revoked if one.get("state") in ("revoked", "revoking"))
+    return revoked

@@ -91,38 +91,64 @@ def hashes_of(tile: bytes) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A log's Merkle tree as its partial tiles: `partial[l]` holds the level's hashes that fill no tile yet."""
+    """A log's Merkle tree as its right edge: `partial[l]` holds the level's hashes that fill no tile yet.
+
+    `peaks[l]` are the roots of the complete subtrees of that row, the largest first: with them a leaf costs one hash more
+    and a root a few, whatever the size.
+    """
 
     size: int = 0
     partial: tuple[tuple[bytes, ...], ...] = ()
+    peaks: tuple[tuple[bytes, ...], ...] = ()
+
+    @classmethod
+    def of(cls, size: int, partial: Sequence[Sequence[bytes]]) -> "Tree":
+        """The tree whose right edge was read from somewhere."""
+        return cls(size, tuple(map(tuple, partial)), tuple(tuple(_climb([], 0, row)[0]) for row in partial))
 
     def appended(self, leaf_hashes: Sequence[bytes]) -> tuple["Tree", list[CompleteTile]]:
         """The tree with these leaves after its own, and the tiles that this completed, lowest level first."""
         done: list[CompleteTile] = []
-        partial: list[tuple[bytes, ...]] = []
+        partial, peaks = list(self.partial), list(self.peaks)
         rising: Sequence[bytes] = leaf_hashes
-        count = self.size  # hashes at this level before
-        for level in range(DEEPEST + 1):
-            if level >= len(self.partial) and not rising:
-                break
-            below = self.partial[level] if level < len(self.partial) else ()
-            row = [*below, *rising]
-            first = count // WIDTH
-            full = len(row) // WIDTH
-            rising = []
-            for at in range(full):
-                hashes = row[at * WIDTH : (at + 1) * WIDTH]
-                done.append(CompleteTile(level, first + at, b"".join(hashes)))
-                rising.append(merkle.root(hashes))
-            partial.append(tuple(row[full * WIDTH :]))
-            count //= WIDTH
-        return Tree(self.size + len(leaf_hashes), tuple(partial)), done
+        level, count = 0, self.size  # `count`: hashes at this level before
+        while rising:
+            if level == len(partial):
+                partial.append(())
+                peaks.append(())
+            row = (*partial[level], *rising)
+            edge, roots = _climb(list(peaks[level]), len(partial[level]), rising)
+            full = len(roots) * WIDTH
+            done += [
+                CompleteTile(level, (count + at) // WIDTH, b"".join(row[at : at + WIDTH]))
+                for at in range(0, full, WIDTH)
+            ]
+            partial[level], peaks[level] = row[full:], tuple(edge)
+            rising, level, count = roots, level + 1, count // WIDTH
+        return Tree(self.size + len(leaf_hashes), tuple(partial), tuple(peaks)), done
 
     def root(self) -> bytes:
-        """The RFC 6962 root. Complete tiles hash up by themselves; the right edge joins from the bottom."""
-        right: bytes | None = None
-        for row in self.partial:
-            hashes = row if right is None else (*row, right)
-            if hashes:
-                right = merkle.root(hashes)
-        return merkle.EMPTY_ROOT if right is None else right
+        """The RFC 6962 root: the peaks, joined from the smallest up."""
+        joined: bytes | None = None
+        for level in self.peaks:
+            for peak in reversed(level):
+                joined = peak if joined is None else merkle.node_hash(peak, joined)
+        return merkle.EMPTY_ROOT if joined is None else joined
+
+
+def _climb(edge: list[bytes], count: int, hashes: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Put hashes after a row of `count` with the peaks `edge`; its peaks then, and the roots of the tiles that filled."""
+    roots: list[bytes] = []
+    for one in hashes:
+        joined = one
+        count += 1
+        bits = count
+        while not bits & 1:
+            joined = merkle.node_hash(edge.pop(), joined)
+            bits >>= 1
+        if count == WIDTH:
+            roots.append(joined)
+            count = 0
+        else:
+            edge.append(joined)
+    return edge, roots

@@ -322,7 +322,7 @@ def load_tree(reader: Reader, size: int) -> Tree:
             raise LedgerDamaged(f"the ledger lacks tiles or leaves at level {level}; run `jobkey-broker audit verify`")
         partial.append(row)
         level, count = level + 1, count // WIDTH
-    return Tree(size, tuple(partial))
+    return Tree.of(size, partial)
 
 
 def _insert(connection: sqlite3.Connection, into: statements.InsertMany, rows: Sequence[Row]) -> int:

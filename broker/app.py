@@ -25,6 +25,7 @@ from broker.exchange.policies import Policies
 from broker.keys import KeyStore
 from broker.keys.files import FileKeyStore
 from broker.ledger.store import Ledger
+from broker.metrics import TokenMetrics
 from broker.settings import Settings
 from broker.tokens.verify import TokenVerifier
 from broker.web.application import application
@@ -116,7 +117,7 @@ async def broker(settings: Settings) -> AsyncIterator[Broker]:
         ledger = await Ledger.open(f"sqlite:///{settings.database}", keys=keys, origin=settings.origin)
         stack.push_async_callback(ledger.close)
         (settings.data / "log.vkey").write_text(f"{ledger.vkey}\n")  # what an auditor takes along; nothing secret
-        verifier = TokenVerifier(settings.issuers.values())
+        verifier = TokenVerifier(settings.issuers.values(), observer=TokenMetrics())
         await verifier.start()
         stack.push_async_callback(verifier.close)
         backends = _backends(settings, keys)

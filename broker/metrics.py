@@ -1,8 +1,14 @@
-"""Prometheus metrics, and the only labels there are: kinds, codes and states; never a name from a policy or a claim."""
+"""Prometheus metrics, and the only labels there are: kinds, codes, states and configured names; never a name from a policy or a claim."""
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+log: Final = structlog.get_logger("jobkey.tokens")
+MOST_TOLD: Final = 1_000  # names in one process's log
+LONGEST_CLAIM: Final = 100
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -19,9 +25,44 @@ POLICY_LOADS: Final = Counter(
     "jobkey_policy_loads_total", "Policy sets loaded or rejected.", ["outcome"], registry=REGISTRY
 )
 POLICIES: Final = Gauge("jobkey_policies", "Policies in force.", registry=REGISTRY)
-TOKENS: Final = Counter(
-    "jobkey_token_observations_total",
-    "What the token verifier noticed, by kind of notice.",
-    ["notice"],
-    registry=REGISTRY,
+VERIFIED: Final = Counter(
+    "jobkey_tokens_verified_total", "Subject tokens that were good, by issuer.", ["issuer"], registry=REGISTRY
 )
+REJECTED: Final = Counter(
+    "jobkey_tokens_rejected_total", "Subject tokens that were not, by issuer (empty before one was known) and why.",
+    ["issuer", "why"], registry=REGISTRY,
+)  # fmt: skip
+FETCHES: Final = Counter(
+    "jobkey_key_fetches_total", "Fetches of an issuer's keys.", ["issuer", "outcome"], registry=REGISTRY
+)
+UNKNOWN_CLAIMS: Final = Counter(
+    "jobkey_unknown_claims_total", "Tokens with a claim that its issuer kind does not know: the CI signs something new.",
+    ["kind"], registry=REGISTRY,
+)  # fmt: skip
+
+
+class TokenMetrics:
+    """broker.tokens.observer.Observer, as counters. Claim names go to the log once each, never into a label."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str]] = set()
+        self._verified: dict[str, Callable[[], None]] = {}
+
+    def token_verified(self, issuer: str) -> None:
+        count = self._verified.get(issuer)
+        if count is None:
+            count = self._verified[issuer] = VERIFIED.labels(issuer).inc
+        count()
+
+    def token_rejected(self, issuer: str | None, why: str) -> None:
+        REJECTED.labels(issuer or "", why).inc()
+
+    def unknown_claims(self, kind: str, names: Sequence[str]) -> None:
+        UNKNOWN_CLAIMS.labels(kind).inc()
+        for name in names:
+            if (kind, name) not in self._told and len(self._told) < MOST_TOLD:
+                self._told.add((kind, name))
+                log.info("unknown-claim", kind=kind, claim=name[:LONGEST_CLAIM])
+
+    def keys_fetched(self, issuer: str, *, ok: bool) -> None:
+        FETCHES.labels(issuer, "ok" if ok else "failed").inc()

@@ -319,5 +319,8 @@ def _shown(value: Any) -> str:
     """A value on one bounded line: text as it is where that is safe to print, JSON where not."""
     if absent(value):
         return "absent"
-    text = value if isinstance(value, str) and value.isprintable() else json.dumps(value, default=str)
+    try:
+        text = value if isinstance(value, str) and value.isprintable() else json.dumps(value, default=str)
+    except (RecursionError, ValueError):
+        text = f"a {type(value).__name__} nested too deeply to show"
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."

@@ -61,11 +61,10 @@ class Expression:
             if absent(claims.get(name) if where == "claims" else getattr(job, name)):
                 return f"{where}.{name} is missing"
         names = claims if self._claims is None else self._claims & claims.keys()
-        seen = {name: value for name in names if not absent(value := pruned(claims[name]))}
-        present = job.present() if self._job is None else {
-            name: value for name in self._job if (value := getattr(job, name)) is not None
-        }  # fmt: skip
+        fields = JOB_FIELDS if self._job is None else self._job
         try:
+            seen = {name: value for name in names if not absent(value := pruned(claims[name]))}
+            present = {name: value for name in fields if (value := getattr(job, name)) is not None}
             result = self._execute({"job": present, "claims": seen})
         except Exception as error:  # noqa: BLE001  whatever it is, it is a refusal
             return f"an error ({type(error).__name__})"

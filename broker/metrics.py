@@ -1,6 +1,7 @@
 """Prometheus metrics, and the only labels there are: kinds, codes, states and configured names; never a name from a policy or a claim."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import structlog
@@ -39,6 +40,16 @@ UNKNOWN_CLAIMS: Final = Counter(
     "jobkey_unknown_claims_total", "Tokens with a claim that its issuer kind does not know: the CI signs something new.",
     ["kind"], registry=REGISTRY,
 )  # fmt: skip
+
+
+@lru_cache
+def _issued(kind: str) -> Counter:
+    return ISSUED.labels(kind)
+
+
+def count_issued(kind: str) -> None:
+    """One credential left the broker; the label's look-up is paid once."""
+    _issued(kind).inc()
 
 
 class TokenMetrics:

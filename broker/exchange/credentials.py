@@ -28,6 +28,7 @@ from broker.keys import KeyStore
 from broker.ledger import events
 from broker.ledger.records import AlreadyRedeemed, Entry, Event, LeaseChange, LeaseRecord, SessionChange, SessionRecord
 from broker.ledger.store import Ledger
+from broker.metrics import count_issued
 from broker.model import LeaseState, Secret, VerifiedToken
 from broker.policy import Allowed, AllowedGrant, BadParams, Denied, PolicySet, decide
 from broker.tokens.verify import TokenVerifier, challenge_of
@@ -207,6 +208,8 @@ class Exchange:
         if traced or caller.secret is None:
             await self._still_open(caller, making, now=now)
         self.keeper.expect(min(one.minted.expires_at for one in making if one.minted))
+        for one in making:
+            count_issued(one.granted.kind)
         credentials = tuple(
             IssuedCredential(grant=one.granted.name, lease=one.lease, minted=one.minted) for one in making if one.minted
         )

@@ -26,6 +26,7 @@ from broker.keys import KeyStore
 from broker.ledger import events
 from broker.ledger.records import Entry, Event, LeaseChange, LeaseMoved, LeaseRecord
 from broker.ledger.store import Ledger
+from broker.metrics import ENDED as ENDED_COUNT
 from broker.model import LeaseState
 
 log: Final = structlog.get_logger("jobkey.leases")
@@ -179,6 +180,7 @@ class LeaseKeeper:
             await self._ledger.write(Entry(changes=(change,), events=(event,)))
         except LeaseMoved as moved:
             return Ended(lease=lease.id, state=moved.state or LeaseState.REVOKED)
+        ENDED_COUNT.labels(state).inc()
         return Ended(lease=lease.id, state=state, reason=outcome.why if isinstance(outcome, StillWorks) else None)
 
     async def _again(self, lease: LeaseRecord, problem: str, *, by: str, retry: bool) -> Ended:
@@ -253,6 +255,7 @@ class LeaseKeeper:
             await self._ledger.write(
                 Entry(changes=changes, events=events.expired(leases=[lease.id for lease in leases], now=now))
             )
+            ENDED_COUNT.labels(LeaseState.EXPIRED).inc(len(leases))
         except LeaseMoved:  # a job ended one of them this moment: take them one by one
             for change in changes:
                 try:

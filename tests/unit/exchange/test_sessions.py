@@ -72,7 +72,13 @@ def test_a_dead_session_opens_nothing(changed: dict[str, datetime]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["jks_", "jks_01_x", "jks_" + "U" * 26 + "_" + "a" * 43, "jks_" + "0" * 26 + "_" + "a" * 43 + "\n", "ses_" + "0" * 26],
+    [
+        "jks_",
+        "jks_01_x",
+        "jks_" + "U" * 26 + "_" + "a" * 43,
+        "jks_" + "0" * 26 + "_" + "a" * 43 + "\n",
+        "ses_" + "0" * 26,
+    ],
 )
 def test_what_is_not_a_secret_is_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(SessionRejected) as refused:

@@ -23,7 +23,11 @@ def test_names_and_objects_become_grant_requests() -> None:
     request = wire.credentials_body(body(grants=asked, verifier="v" * 43, nonce="n" * 22)).to_request(BEARER)
     first, second = request.grants
     assert (first.grant, first.ttl, first.params) == ("payments/deploy", None, None)
-    assert (second.grant, second.ttl, second.params) == ("payments/ssh", timedelta(minutes=5), {"public_key": "ssh-ed25519 A"})
+    assert (second.grant, second.ttl, second.params) == (
+        "payments/ssh",
+        timedelta(minutes=5),
+        {"public_key": "ssh-ed25519 A"},
+    )
     assert "v" * 43 not in repr(request)
     assert "n" * 22 not in repr(request)
 

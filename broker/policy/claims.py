@@ -7,8 +7,9 @@
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
+DEEPEST: Final = 64
 Read = Callable[[Mapping[str, Any]], Any]
 
 
@@ -43,8 +44,15 @@ def _unescaped(step: str) -> str:
     return step.replace("~1", "/").replace("~0", "~")
 
 
-def pruned(value: Any) -> Any:
-    """A copy without the members that are not there, so that an expression cannot take null or "" for a value."""
+def pruned(value: Any, *, depth: int = 0) -> Any:
+    """A copy without the members that are not there, so that an expression cannot take null or "" for a value.
+
+    Raises ValueError beyond DEEPEST: the expression engine recurses in native code, where too deep is a crash.
+    """
+    if depth > DEEPEST:
+        raise ValueError("nested too deeply")
     if isinstance(value, Mapping):
-        return {key: kept for key, item in value.items() if not absent(kept := pruned(item))}
+        return {key: kept for key, item in value.items() if not absent(kept := pruned(item, depth=depth + 1))}
+    if isinstance(value, list):
+        return [pruned(item, depth=depth + 1) for item in value]
     return value

@@ -9,7 +9,7 @@ import re
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ValidationInfo
 
 from broker.backends.seam import BackendError
 
@@ -83,3 +83,11 @@ def _is_loopback(host: str) -> bool:
 
 
 ServiceUrl = Annotated[str, AfterValidator(service_url)]
+
+
+def _beside(path: str, info: ValidationInfo) -> str:
+    folder = info.context.get("folder") if isinstance(info.context, dict) else None
+    return str(folder / path) if folder is not None else path
+
+
+PathBeside = Annotated[str, AfterValidator(_beside)]  # relative to the validation context's `folder`, as references are

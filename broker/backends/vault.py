@@ -12,8 +12,10 @@ Every credential belongs to a child token of its own, and ends with it:
 * A path outside the grant's policies is refused by the server itself, whatever a template put there.
 * A value without a lease (KV) has no end of its own; revoking says so instead of pretending.
 
-The broker's token needs `update` on auth/token/create (or create/<token_role>), renew-accessor, revoke-accessor,
-sys/leases/renew and sys/leases/revoke; `sudo` and `list` on auth/token/accessors let it tidy sooner after a crash.
+A child ends with the token that made it, unless `token_role` makes orphans: the broker's own token has to outlive its
+grants, be it by an agent that renews it. It needs `update` on auth/token/create (or create/<token_role>), renew-accessor,
+revoke-accessor, sys/leases/renew and sys/leases/revoke; `sudo` and `list` on auth/token/accessors, and `update` on
+lookup-accessor, let it tidy sooner after a crash.
 """
 
 import asyncio

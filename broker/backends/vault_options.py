@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
-from broker.backends.options import EnvName, ServiceUrl, whole
+from broker.backends.options import EnvName, PathBeside, ServiceUrl, whole
 from broker.backends.seam import Strict, Templated
 from broker.references import SecretReference
 
@@ -60,7 +60,7 @@ class VaultSettings(Strict):
     url: ServiceUrl
     auth: Auth
     namespace: Annotated[str, AfterValidator(_namespace)] | None = None
-    ca_file: str | None = None  # PEM; the system's authorities where it is absent
+    ca_file: PathBeside | None = None  # PEM; the system's authorities where it is absent
     timeout: Annotated[float, Field(gt=0, le=120, strict=False)] = (
         10.0  # seconds that one step may take, retries included
     )

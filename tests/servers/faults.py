@@ -3,9 +3,11 @@
 import contextlib
 import http.client
 import http.server
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,8 +39,8 @@ class Hop:
 
 
 @contextlib.contextmanager
-def hop(upstream: str | None, *plan: tuple[str, Answer]) -> Iterator[Hop]:
-    """Without an `upstream`, what the plan does not answer is 500."""
+def hop(upstream: str | None, *plan: tuple[str, Answer], tls: Path | None = None) -> Iterator[Hop]:
+    """Without an `upstream`, what the plan does not answer is 500. `tls` is a PEM file with a certificate and its key."""
     stopping = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -81,7 +83,12 @@ def hop(upstream: str | None, *plan: tuple[str, Answer]) -> Iterator[Hop]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    found = Hop(f"http://127.0.0.1:{server.server_port}", list(plan))
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hangs up is what is tested
+    found = Hop(f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}", list(plan))
     thread = threading.Thread(target=server.serve_forever, name="hop", daemon=True)
     thread.start()
     try:

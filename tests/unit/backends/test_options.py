@@ -1,6 +1,7 @@
 """Shapes that every option shares, and where the policy engine may put a job's values."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,13 @@ def test_variables_that_steer_programs(name: str) -> None:
 )
 def test_urls(url: str) -> None:
     assert TypeAdapter(ServiceUrl).validate_python(url) == url.rstrip("/")
+
+
+def test_a_ca_file_stands_beside_the_file_that_names_it() -> None:
+    written = {"url": "https://bao", "auth": {"token": "env:T"}, "ca_file": "tls/ca.pem"}
+    settings = BACKENDS["vault"].Settings.model_validate(written, context={"folder": Path("/etc/jobkey")})
+    assert settings.model_dump()["ca_file"] == "/etc/jobkey/tls/ca.pem"
+    assert BACKENDS["vault"].Settings.model_validate(written).model_dump()["ca_file"] == "tls/ca.pem"
 
 
 # value -> may it stand in a path segment, a principal, a string of an AWS policy

@@ -1,6 +1,7 @@
 """The two steps of a Vault mint, broken off at every place; KV told honestly; a server that throttles, moves or lies."""
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +9,10 @@ from typing import Any
 
 import hvac
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from broker.backends import BACKENDS
 from broker.backends.seam import BackendError, Gone, Handle, StillWorks
@@ -312,6 +317,37 @@ async def test_environment_and_netrc_of_the_broker_steer_nothing(
 def test_urls_that_would_show_the_token(rig: VaultRig, url: str) -> None:
     with pytest.raises(ValueError):
         rig.build(url=url)
+
+
+def authority(folder: Path) -> tuple[Path, Path]:
+    """A CA's certificate, and a server's certificate for 127.0.0.1 with its key."""
+    now, key = datetime.now(UTC), ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bao")])
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem = certificate.public_bytes(Encoding.PEM)
+    (folder / "ca.pem").write_bytes(pem)
+    (folder / "server.pem").write_bytes(pem + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "ca.pem", folder / "server.pem"
+
+
+async def test_tls_is_verified_against_the_ca_file_and_nothing_else(rig: VaultRig, tmp_path: Path, token: str) -> None:
+    ca, server = authority(tmp_path)
+    with hop(rig.bao.url, tls=server) as secure:
+        for settings in ({}, {"ca_file": str(ca)}):
+            backend = rig.build(url=secure.url, timeout=1, **settings)
+            if settings:
+                await backend.ping()
+            else:
+                with pytest.raises(BackendError, match="no answer"):
+                    await backend.ping()
+                assert not secure.asked, "the token went to a server that nobody vouched for"
+    assert secure.asked[0][2]["X-Vault-Token"] == token
 
 
 async def test_storage_on_postgresql_works_the_same(

@@ -13,7 +13,7 @@ Every credential belongs to a child token of its own, and ends with it:
 * A value without a lease (KV) has no end of its own; revoking says so instead of pretending.
 
 A child ends with the token that made it, unless `token_role` makes orphans: the broker's own token has to outlive its
-grants, be it by an agent that renews it. It needs `update` on auth/token/create (or create/<token_role>), renew-accessor,
+grants, be it because Vault Agent renews it. It needs `update` on auth/token/create (or create/<token_role>), renew-accessor,
 revoke-accessor, sys/leases/renew and sys/leases/revoke; `sudo` and `list` on auth/token/accessors, and `update` on
 lookup-accessor, let it tidy sooner after a crash.
 """

@@ -49,7 +49,7 @@ DataText = Annotated[str, Templated(r"[A-Za-z0-9._/@+=-]{1,256}"), Field(max_len
 
 
 class Auth(Strict):
-    """The broker's own token, by reference; a file that an agent keeps fresh is the better one."""
+    """The broker's own token, by reference; a file that Vault Agent keeps fresh is the better one."""
 
     token: SecretReference
 

@@ -378,7 +378,11 @@ class Exchange:
             )
         secret = sessions.new_secret(winner.id)
         renewed = replace(winner, secret_hash=sessions.digest(secret.reveal()))
-        turn = Entry(sessions=(SessionChange(session=winner.id, secret_hash=renewed.secret_hash),))
+        why = "the client asked again with the same nonce"
+        turn = Entry(
+            sessions=(SessionChange(session=winner.id, secret_hash=renewed.secret_hash),),
+            events=(events.session_renewed(session=renewed, why=why, now=now),),
+        )
         await self.keeper.end(
             await self.ledger.leases_of(winner.id),
             why="the client asked again with the same nonce",

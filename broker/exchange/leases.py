@@ -168,11 +168,15 @@ class LeaseKeeper:
     async def _ended(self, lease: LeaseRecord, outcome: Gone | StillWorks, *, why: str, by: str) -> Ended:
         now = datetime.now(UTC)
         if isinstance(outcome, Gone):
-            state, event, reason = LeaseState.REVOKED, events.revoked(lease=lease.id, why=why, by=by, now=now), why
+            state, event, reason = (
+                LeaseState.REVOKED,
+                events.revoked(lease=lease.id, why=why, by=by, attempts=lease.attempts, now=now),
+                why,
+            )
         else:
             state, event, reason = (
                 LeaseState.IRREVOCABLE,
-                events.irrevocable(lease=lease.id, why=outcome.why, now=now),
+                events.irrevocable(lease=lease.id, why=outcome.why, attempts=lease.attempts, now=now),
                 outcome.why,
             )
         change = LeaseChange(lease=lease.id, expected=frozenset({LeaseState.REVOKING}), state=state, reason=reason)

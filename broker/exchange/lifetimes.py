@@ -40,7 +40,8 @@ class Lifetimes:
         if until <= lease.expires_at:
             return lease
         # The later end is durable before the target knows of it: a crash in between leaves a lease that says too much, never too little.
-        await self._change(LeaseChange(lease=lease.id, expected=ACTIVE, state=LeaseState.ACTIVE, expires_at=until))
+        intent = LeaseChange(lease=lease.id, expected=ACTIVE, state=LeaseState.ACTIVE, expires_at=until)
+        await self._change(intent, events.renewing(lease=replace(lease, expires_at=until), now=now))
         try:
             real = await backend.renew(self._keeper.unseal(lease), until)
         except (BackendError, ValueError) as error:

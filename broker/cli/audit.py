@@ -1,7 +1,7 @@
 """`jobkey-broker audit`: read the ledger, export it, prove it. Works beside a running broker and on copies; writes nothing.
 
-On a terminal a table, in a pipe one line an event with tabs; text from claims is shown without control characters, so that
-a branch name cannot move the cursor.
+`list` is one line an event and `show` a story for people; `--json` is for programs. Text from claims is shown without control
+characters, so that a branch name cannot move the cursor.
 """
 
 import csv
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
+from broker.cli.tell import clean, detail, lines, story_lines
 from broker.errors import ConfigError
 from broker.ledger.checkpoint import BadNote, VerifierKey
 from broker.ledger.reader import Reader, open_reader
@@ -69,12 +70,19 @@ def list_events(
     query = EventQuery(type=type_, project=project, run=run, grant=grant, since=_since(since), limit=limit)
     with _reader(data, config) as reader:
         found = reader.events(query)
+        rows = [] if as_json else [_row(event) | _whose(reader, event) for event in found]
     if as_json:
         for event in found:
             print(_plain_json(event))
         return
-    rows = [_row(event) for event in found]
-    _table(("time", "type", "project", "grants", "detail", "id"), rows)
+    width = None
+    if sys.stdout.isatty():
+        from shutil import get_terminal_size
+
+        width = get_terminal_size().columns
+    columns = ("time", "type", "project", "grants", "id", "detail")
+    for line in lines([[str(row[column]) for column in columns] for row in rows], width=width):
+        print(line)
 
 
 @app.command()
@@ -87,20 +95,19 @@ def show(
     ],
     data: Data = None,
     config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The raw events, one a line, with every claim.")] = False,
 ) -> None:
-    """The whole story of one id: its events and what became of its leases."""
+    """The whole story of one id: its events, oldest first, and what became of its leases."""
     with _reader(data, config) as reader:
         events, leases = story(reader, name)
     if not events and not leases:
         raise ConfigError(f"{name}: the ledger holds nothing of this id")
-    for event in events:
-        print(f"{rfc3339(event.time)}  {event.type}  leaf {event.seq}")
-        print(_indented(event.body))
-    for lease in leases:
-        print(
-            f"{lease.id}  {lease.grant}  {lease.state}  until {rfc3339(lease.expires_at)}"
-            + (f"  {_clean(lease.reason)}" if lease.reason else "")
-        )
+    if as_json:
+        for event in events:
+            print(_plain_json(event))
+        return
+    for line in story_lines(events, leases):
+        print(line)
 
 
 @app.command()
@@ -189,11 +196,11 @@ def verify(
         path = database if database is not None else folder / DATABASE if folder is not None else Path(DATABASE)
         report = verify_database(path, _key(key, folder), since=older)
     for problem in report.problems:
-        print(_clean(str(problem)))
+        print(clean(str(problem)))
     if report.more:
         print(f"and {report.more} more")
     if report.first is not None:
-        print(f"NOT PROVED. First: {_clean(str(report.first))}")
+        print(f"NOT PROVED. First: {clean(str(report.first))}")
         raise typer.Exit(1)
     assert report.checkpoint is not None
     print(f"proved: {report.leaves} leaves of {report.checkpoint.origin}, root {report.checkpoint.root.hex()}")
@@ -256,50 +263,21 @@ def _row(event: StoredEvent) -> dict[str, Any]:
 
     body = event.body
     names = ("issuer", "project", "run", "session", "issuance", "lease", "case", "grants")
-    row: dict[str, Any] = {name: _clean(value or "") for name, value in zip(names, search_columns(body), strict=True)}
+    row: dict[str, Any] = {name: clean(value or "") for name, value in zip(names, search_columns(body), strict=True)}
     row["grants"] = " ".join((search_columns(body)[-1] or "").split("\n")).strip()
     row |= {"seq": event.seq, "time": rfc3339(event.time), "type": event.type, "id": event.id}
-    return row | {"detail": _clean(_detail(body))}
+    return row | {"detail": clean(detail(body))}
 
 
-def _detail(body: dict[str, Any]) -> str:
-    """What a reader of a list wants of each type, in a few words."""
-    if body["type"] == "expired":
-        return f"{len(body.get('leases', ()))} leases"
-    for name in ("code", "why", "problems", "case", "lease", "policy_set", "issuance"):
-        if isinstance(value := body.get(name), str):
-            return value.split("\n")[0][:120]
-    return ""
-
-
-def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    if not sys.stdout.isatty():
-        for row in rows:
-            print("\t".join(str(row[column]) for column in columns))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=column in ("time", "id"), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(row[column])) for column in columns))  # Text: claims are not markup
-    Console().print(table)
-
-
-def _clean(text: str) -> str:
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+def _whose(reader: Reader, event: StoredEvent) -> dict[str, str]:
+    """The grant that a lease's end is about: the event names the lease alone."""
+    body = event.body
+    lease = None if "grants" in body or "lease" not in body else reader.lease(body["lease"])
+    return {} if lease is None else {"grants": clean(lease.grant)}
 
 
 def _plain_json(event: StoredEvent) -> str:
     return json.dumps({"seq": event.seq, **event.body}, ensure_ascii=not sys.stdout.isatty())
-
-
-def _indented(body: dict[str, Any]) -> str:
-    # Escapes keep what a claim says from reaching the terminal as anything but text.
-    return json.dumps(body, indent=2, ensure_ascii=True)
 
 
 @contextmanager

@@ -67,6 +67,7 @@ class PracticeCi:
     """Open with `start`, close with `close`; `url` is the issuer."""
 
     def __init__(self) -> None:
+        self._runs = {event: str(9876543210 + secrets.randbelow(100_000) * 10 + n) for n, event in enumerate(EVENTS)}
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.request_token = secrets.token_urlsafe(24)
         self.url = ""
@@ -98,6 +99,10 @@ class PracticeCi:
             "GITHUB_REPOSITORY": claims["repository"],
             "GITHUB_REF": claims["ref"],
             "GITHUB_EVENT_NAME": claims["event_name"],
+            "GITHUB_SERVER_URL": "https://github.com",
+            "GITHUB_RUN_ID": self._runs[event],
+            "GITHUB_RUN_ATTEMPT": claims["run_attempt"],
+            "GITHUB_JOB": "deploy",
             "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}/token/{event}?api-version=2.0",
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": self.request_token,
         }
@@ -107,7 +112,7 @@ class PracticeCi:
         now = int(time.time())
         payload = {
             "iss": self.url, "aud": audience, "jti": str(uuid.uuid4()), "iat": now, "nbf": now - 600, "exp": now + 300,
-            "run_id": str(9876543210 + secrets.randbelow(1000)), "check_run_id": "41234567890",
+            "check_run_id": "41234567890",
         }  # fmt: skip
         header = {"alg": "RS256", "kid": KID, "typ": "JWT"}
         signed = f"{_part(header)}.{_part({**claims, **payload})}"
@@ -131,7 +136,8 @@ class PracticeCi:
         if event is None:
             raise web.HTTPNotFound(text=f"practised here: {', '.join(EVENTS)}")
         audience = request.query.get("audience", "https://github.com/acme")
-        return web.json_response({"value": self.sign({**JOB, **event}, audience=audience)})
+        claims = {**JOB, **event, "run_id": self._runs[request.match_info["event"]]}
+        return web.json_response({"value": self.sign(claims, audience=audience)})
 
 
 def _b64(data: bytes) -> str:

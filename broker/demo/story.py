@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -26,6 +27,7 @@ from broker.demo.practice_ci import PracticeCi
 PATIENCE: Final = 20.0  # seconds for the broker to come up
 CLIENT: Final = (sys.executable, "-m", "jobkey")
 BROKER: Final = (sys.executable, "-m", "broker")
+MASK: Final = "::add-mask::"  # GitHub's workflow command; %25, %0D and %0A stand for what would end its line
 
 # What the practice job runs: it looks at what it was given, and shows none of it.
 JOB: Final = """
@@ -155,9 +157,18 @@ class Story:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         output, _ = await process.communicate()
-        text = output.decode(errors="replace").rstrip()
+        said = output.decode(errors="replace").rstrip().splitlines()
+        masked = [unquote(line.removeprefix(MASK)) for line in said if line.startswith(MASK)]
+        text = "\n".join(line for line in said if not line.startswith(MASK))
+        if masked:  # a runner takes these lines out of the log, and from then on hides the values by itself too
+            self._out.print(
+                f"  (the CI was told to mask {len(masked)} value{'s' * (len(masked) > 1)})", style="dim", markup=False
+            )
         for line in text.splitlines():
             self._out.print(f"  {line}", markup=False)
+        self._must(
+            not any(value in text for value in masked), f"`{name} {arguments[0]}` printed a value after it was masked"
+        )
         held = process.returncode == expected if expected is not None else process.returncode != 0
         self._must(held, f"`{name} {arguments[0]}` ended with {process.returncode}")
         return text

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from broker import ids
 from broker.cli.audit import app, harmless
+from broker.cli.tell import lines
 from broker.errors import ConfigError
 from broker.ledger import events
 from broker.ledger.records import Entry
@@ -63,9 +65,24 @@ def run(written: Written, *arguments: str, code: int = 0) -> str:
 def test_list_is_newest_first_and_plain_in_a_pipe(written: Written) -> None:
     lines = run(written, "list").splitlines()
     assert len(lines) == written.size
-    assert lines[0].split("\t")[1] == "refused"
-    assert lines[-1].split("\t")[1] == "started"
+    assert lines[0].split()[1] == "refused"
+    assert lines[-1].split()[1] == "started"
     assert "\x1b" not in "".join(lines)
+    columns = [next(len(cell) for cell in re.split(r"(?<=\S)  +(?=\S)", line)) for line in lines]
+    assert len(set(columns)) == 1
+
+
+def test_list_says_what_was_issued_until_when_and_whose_lease_ended(written: Written) -> None:
+    (issued, *_) = [line for line in run(written, "list", "--type", "issued").splitlines() if "payments/deploy" in line]
+    assert re.search(r"[a-z-]+ until 2026-[^ ;]+Z", issued)
+    assert all("/" in line.split()[3] for line in run(written, "list", "--type", "revoked").splitlines())
+
+
+def test_lines_are_cut_at_the_terminals_width_and_only_in_the_last_column() -> None:
+    rows = [["a", "b" * 10, "c" * 90], ["aaaa", "", "d"]]
+    assert list(lines(rows, width=40)) == [f"a     bbbbbbbbbb  {'c' * 21}\u2026", "aaaa  -           d"]
+    assert next(iter(lines(rows, width=10))).endswith("c" * 90)  # no room for it at all: the terminal wraps
+    assert list(lines([], width=None)) == []
 
 
 @pytest.mark.parametrize(
@@ -95,6 +112,30 @@ def test_list_filters(written: Written, options: list[str], types: set[str]) -> 
 def test_show_tells_the_whole_story(written: Written, name: str, said: list[str]) -> None:
     out = run(written, "show", written.names[name])
     assert all(word in out for word in said), out
+
+
+def test_show_is_a_story_for_people(written: Written) -> None:
+    told = run(written, "show", written.names["case"]).splitlines()
+    assert told[0].startswith("refused  2026-")
+    assert any(line.startswith("  who       acme/payments") for line in told)
+    assert any(line.startswith("  asked     payments/") for line in told)
+    assert any(line.startswith("  code      ") for line in told)
+    assert any(re.fullmatch(r"  record    evt_\w{26}, leaf [0-9]+", line) for line in told)
+
+
+def test_show_json_is_the_raw_events(written: Written) -> None:
+    shown = [json.loads(line) for line in run(written, "show", written.names["case"], "--json").splitlines()]
+    listed = [json.loads(line) for line in run(written, "list", "--json").splitlines()]
+    assert [event["type"] for event in shown] == ["refused"]
+    assert shown[0] in listed
+    assert "claims" in shown[0]
+
+
+def test_every_event_can_be_told_without_a_control_character(written: Written) -> None:
+    for event in [json.loads(line) for line in run(written, "list", "--json").splitlines()]:
+        told = run(written, "show", event["id"])
+        assert event["type"] in told
+        assert all(line.isprintable() for line in told.splitlines())
 
 
 @pytest.mark.parametrize("name", ["lse_nonsense", "' OR 1=1", "evt_01M81NHNN4FPG86XS71H5X000A"])

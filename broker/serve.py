@@ -19,6 +19,7 @@ from broker.settings import Settings
 log: Final = structlog.get_logger("jobkey")
 
 BACKLOG: Final = 1024
+LONGEST_HEADER: Final = 32 * 1024  # aiohttp's own limit, 8 KiB, is less than a GitLab token with many groups
 
 
 def run(settings: Settings) -> None:
@@ -38,8 +39,13 @@ async def serve(settings: Settings) -> None:
             loop.add_signal_handler(name, stop.set)
         loop.add_signal_handler(signal.SIGHUP, _reload, opened, settings, tls)
         runner = web.AppRunner(
-            opened.application(), access_log=None, handle_signals=False, shutdown_timeout=settings.file.shutdown_grace.total_seconds(), keepalive_timeout=75
-        )  # fmt: skip
+            opened.application(),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=settings.file.shutdown_grace.total_seconds(),
+            keepalive_timeout=75,
+            max_field_size=LONGEST_HEADER,
+        )
         await runner.setup()
         try:
             await web.SockSite(runner, listening, ssl_context=tls, backlog=BACKLOG).start()

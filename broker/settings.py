@@ -151,7 +151,7 @@ class Settings:
                 {path[2:]: mark for path, mark in document.marks.items() if path[:2] == ("backends", name)},
             )
             try:
-                self.backends[name] = (backend.kind, validated(kind.Settings, part))
+                self.backends[name] = (backend.kind, validated(kind.Settings, part, context={"folder": folder}))
             except ConfigError as error:
                 problems.extend(error.problems)
         if problems:

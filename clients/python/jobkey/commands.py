@@ -8,14 +8,14 @@ from functools import partial
 
 from jobkey import url as urls
 from jobkey.acquire import Acquired, Job, acquire
-from jobkey.errors import ConfigError, JobkeyError, Problem, from_problem, printable
+from jobkey.errors import ConfigError, JobkeyError, Problem, from_problem, note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Callable
 
-    from jobkey.cli import Arguments
+    from jobkey.arguments import Arguments
     from jobkey.run import Signals
     from jobkey.ssh import Keys
 
@@ -34,11 +34,6 @@ def talk(arguments: Arguments) -> Callable[[str], None]:
     if not arguments.flag("verbose"):
         return lambda _: None
     return note
-
-
-def note(text: str) -> None:
-    sys.stderr.write(f"jobkey: {printable(text)}\n")
-    sys.stderr.flush()
 
 
 def wanted(arguments: Arguments) -> list[dict[str, Any]]:

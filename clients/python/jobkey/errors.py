@@ -14,6 +14,8 @@ cleaned of control characters, so that it can carry neither terminal escapes nor
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -125,3 +127,9 @@ def printable(text: str) -> str:
     """One line without control, format or separator characters, of a bounded length."""
     clean = "".join(c if c.isprintable() else " " for c in text[: WIDTH + 1])
     return clean if len(clean) <= WIDTH else clean[:WIDTH] + "..."
+
+
+def note(text: str) -> None:
+    """Tell people something that is no error, where they look for errors."""
+    sys.stderr.write(f"jobkey: {printable(text)}\n")
+    sys.stderr.flush()

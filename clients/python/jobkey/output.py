@@ -11,7 +11,7 @@ import os
 import stat
 
 from jobkey import private
-from jobkey.errors import ConfigError, JobkeyError, LocalError, UsageError
+from jobkey.errors import ConfigError, JobkeyError, LocalError, UsageError, note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,8 +56,6 @@ class Target:
             checkout = self._job.place.checkout_variables if self._job.place else ()
             for name in checkout:
                 if self._job.env.get(name) and private.inside(os.path.dirname(self._path) or ".", self._job.env[name]):
-                    from jobkey.commands import note
-
                     note(f"{self._path} is inside the checkout: keep it out of caches and artifacts")
             private.replace_file(self._path, data)
         else:

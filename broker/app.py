@@ -15,7 +15,7 @@ from broker.backends import BACKENDS
 from broker.backends.identity_token import sign_identity
 from broker.backends.seam import Backend, BackendError, Surroundings
 from broker.catalog import policy_inputs
-from broker.errors import ConfigError
+from broker.errors import ConfigError, LedgerUnwritable
 from broker.exchange.credentials import Exchange
 from broker.exchange.floods import Floods
 from broker.exchange.leases import LeaseKeeper
@@ -83,7 +83,12 @@ class Broker:
         if not self.policies.current.policies:
             problems["policies"] = "no policy is loaded"
         if not self.ledger.writable:
-            problems["ledger"] = "the last commit failed; nothing is issued until one succeeds"
+            try:  # not ready means no requests, and no requests no commits: somebody has to try
+                await self.ledger.ready()
+            except LedgerUnwritable:
+                problems["ledger"] = "it cannot be written; nothing is issued until it can: make room on its disk"
+        if not self.keeper.alive:
+            problems["leases"] = "the task that ends leases has stopped; restart the broker and report this"
         results = await asyncio.gather(*(self._ping(backend) for backend in self.backends.values()))
         problems |= {f"backend {name}": why for name, why in zip(self.backends, results, strict=True) if why}
         self._ready = time.monotonic(), problems

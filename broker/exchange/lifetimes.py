@@ -6,13 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from broker import ids
-from broker.backends.seam import BackendError
+from broker.backends.seam import Backend, BackendError, Handle
 from broker.errors import BackendFailed, LeaseEnded, NotRenewable, UnknownLease
 from broker.exchange.credentials import Exchange
+from broker.exchange.leases import OPEN
+from broker.exchange.making import GRANTED, granted_digest
 from broker.exchange.requests import CredentialRequest, Ended
 from broker.ledger import events
 from broker.ledger.records import Entry, Event, LeaseChange, LeaseMoved, LeaseRecord, SessionChange, SessionRecord
 from broker.model import GrantRequest, LeaseState, Secret
+from broker.policy import AllowedGrant
 
 ACTIVE: Final = frozenset({LeaseState.ACTIVE})
 
@@ -25,35 +28,59 @@ class Lifetimes:
         self._ledger, self._keeper = exchange.ledger, exchange.keeper
 
     async def renew(self, bearer: Secret, lease_id: str, ttl: timedelta | None, *, now: datetime) -> LeaseRecord:
-        """Lengthen a lease by what the policy allows now. Raises UnknownLease, LeaseEnded, NotRenewable, GrantRefused, BackendFailed."""
+        """Lengthen a lease by what the policy allows now. Raises UnknownLease, LeaseEnded, NotRenewable, GrantRefused, BackendFailed.
+
+        It never shortens: where the lease lasts longer already, the target is asked for that end once more.
+        """
         session = await self._exchange.open_session(bearer, now=now)
-        lease = await self._own(session, lease_id)
-        if lease.state is not LeaseState.ACTIVE or lease.expires_at <= now:
-            raise LeaseEnded(f"the lease is {lease.state}; ask for a fresh credential with your session")
-        backend = self._backends.get(lease.backend)
-        if backend is None or not lease.renewable:
-            raise NotRenewable("this credential cannot be renewed; ask for a fresh one with your session")
+        await self._own(session, lease_id)
+        async with self._keeper.renewing(lease_id):
+            lease = await self._own(session, lease_id)
+            if lease.state is not LeaseState.ACTIVE or lease.expires_at <= datetime.now(UTC):
+                raise LeaseEnded(f"the lease is {lease.state}; ask for a fresh credential with your session")
+            backend = self._backends.get(lease.backend)
+            if backend is None or not lease.renewable:
+                raise NotRenewable("this credential cannot be renewed; ask for a fresh one with your session")
+            granted, handle = await self._still_granted(session, lease, bearer, ttl, now=now)
+            until = max(min(now + granted.ttl, session.expires_at), lease.expires_at)
+            return await self._renew(backend, lease, handle, until, now=now)
+
+    async def _still_granted(
+        self, session: SessionRecord, lease: LeaseRecord, bearer: Secret, ttl: timedelta | None, *, now: datetime
+    ) -> tuple[AllowedGrant, Handle]:
+        """The grant as it is now, if it is still the one that was minted: a narrower one must not lengthen a wider credential."""
         token = self._exchange.verifier.restore(session.issuer, json.loads(session.claims), token_key=session.token_key)
         asked = CredentialRequest(bearer=bearer, grants=(GrantRequest(grant=lease.grant, ttl=ttl),))
-        (granted,) = await self._exchange.judge(token, asked, now=now)
-        until = min(now + granted.ttl, session.expires_at)
-        if until <= lease.expires_at:
-            return lease
-        # The later end is durable before the target knows of it: a crash in between leaves a lease that says too much, never too little.
-        intent = LeaseChange(lease=lease.id, expected=ACTIVE, state=LeaseState.ACTIVE, expires_at=until)
-        await self._change(intent, events.renewing(lease=replace(lease, expires_at=until), now=now))
+        policies = self._exchange.policies()
+        (granted,) = await self._exchange.judge(token, asked, policies, now=now)
         try:
-            real = await backend.renew(self._keeper.unseal(lease), until)
-        except (BackendError, ValueError) as error:
-            await self._change(
-                LeaseChange(lease=lease.id, expected=ACTIVE, state=LeaseState.ACTIVE, expires_at=lease.expires_at),
-            )
+            handle = self._keeper.unseal(lease)
+        except ValueError:
+            raise NotRenewable("this credential cannot be renewed; ask for a fresh one with your session") from None
+        if handle.get(GRANTED) != granted_digest(granted):
+            reason = f"{lease.grant} is granted, but no longer as it was when {lease.id} was minted"
+            await self._exchange.refuse(token, asked, policies, code="changed", reason=reason, now=now)
+        return granted, handle
+
+    async def _renew(
+        self, backend: Backend, lease: LeaseRecord, handle: Handle, until: datetime, *, now: datetime
+    ) -> LeaseRecord:
+        # The later end is durable before the target knows of it: a crash in between leaves a lease that says too much,
+        # never too little.
+        await self._change(_lasting(lease, until), events.renewing(lease=replace(lease, expires_at=until), now=now))
+        self._keeper.expect(until)
+        try:
+            real = await backend.renew(handle, until)
+        except Exception as error:  # noqa: BLE001  a backend's surprise is a 502 too
+            reason = str(error) if isinstance(error, BackendError) else f"unexpected {type(error).__name__}"
+            if isinstance(error, BackendError) and not error.retry:  # a no; all else may have been done, unheard
+                await self._change(_lasting(lease, lease.expires_at))
+                self._keeper.expect(lease.expires_at)
             raise BackendFailed(
-                "the backend did not renew the credential; it still works until its old end", reason=str(error)
+                "the backend did not renew the credential; it still works until its old end", reason=reason
             ) from None
         renewed = replace(lease, expires_at=real)
-        change = LeaseChange(lease=lease.id, expected=ACTIVE, state=LeaseState.ACTIVE, expires_at=real)
-        await self._change(change, events.renewed(lease=renewed, now=now))
+        await self._change(_lasting(lease, real), events.renewed(lease=renewed, now=now))
         self._keeper.expect(real)
         return renewed
 
@@ -86,9 +113,7 @@ class Lifetimes:
         ended = await self._keeper.end(leases, why=why, by="job", also=also, now=now)
         known = {lease.id for lease in leases}  # what became active between the list and the commit
         late = [
-            lease
-            for lease in await self._ledger.leases_of(session.id)
-            if lease.id not in known or lease.state in ACTIVE
+            lease for lease in await self._ledger.leases_of(session.id) if lease.id not in known or lease.state in OPEN
         ]
         return ended + (await self._keeper.end(late, why=why, by="job", now=now) if late else [])
 
@@ -103,3 +128,7 @@ class Lifetimes:
             await self._ledger.write(Entry(changes=(change,), events=(event,) if event else ()))
         except LeaseMoved as moved:
             raise LeaseEnded(f"the lease is {moved.state}; ask for a fresh credential with your session") from None
+
+
+def _lasting(lease: LeaseRecord, until: datetime) -> LeaseChange:
+    return LeaseChange(lease=lease.id, expected=ACTIVE, state=LeaseState.ACTIVE, expires_at=until)

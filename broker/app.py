@@ -18,6 +18,7 @@ from broker.catalog import policy_inputs
 from broker.errors import ConfigError, LedgerUnwritable
 from broker.exchange.credentials import Exchange
 from broker.exchange.floods import Floods
+from broker.exchange.key_log import record_keys
 from broker.exchange.leases import LeaseKeeper
 from broker.exchange.lifetimes import Lifetimes
 from broker.exchange.own_tokens import OwnTokens
@@ -34,6 +35,8 @@ from broker.web.oauth import OAuthRoutes
 from broker.web.public import PublicRoutes
 
 log: Final = structlog.get_logger("jobkey")
+
+ROLES: Final = ("identity", "log", "ssh-ca")  # the keys made and recorded before the first request
 
 
 class Broker:
@@ -122,6 +125,7 @@ async def broker(settings: Settings) -> AsyncIterator[Broker]:
         ledger = await Ledger.open(f"sqlite:///{settings.database}", keys=keys, origin=settings.origin)
         stack.push_async_callback(ledger.close)
         (settings.data / "log.vkey").write_text(f"{ledger.vkey}\n")  # what an auditor takes along; nothing secret
+        await record_keys(ledger, keys, ROLES)
         verifier = TokenVerifier(settings.issuers.values(), observer=TokenMetrics())
         await verifier.start()
         stack.push_async_callback(verifier.close)

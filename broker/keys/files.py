@@ -93,6 +93,10 @@ class FileKeyStore(KeyStore):
         except (InvalidTag, ValueError):
             raise ValueError("the sealed bytes, their context or the seal key were changed") from None
 
+    def exists(self, role: str) -> bool:
+        """Whether the role has a key; asking `public` would make one."""
+        return bool(self._files(role))
+
     def rotate(self, role: str) -> PublicKey:
         """Make a new signing key for a role; the old ones stay published until their files are removed."""
         numbers = [number for number, _ in self._files(role)]

@@ -100,17 +100,17 @@ async def test_another_sessions_lease_is_not_found(
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "told"),
     [
-        pytest.param({"event_name": "pull_request_target"}, id="an unsafe trigger"),
-        pytest.param({"repository_id": "666"}, id="a name registered again"),
-        pytest.param({"ref": "refs/heads/main-evil"}, id="a longer ref"),
-        pytest.param({"ref_protected": "false"}, id="no protection"),
-        pytest.param({"environment": None}, id="no environment"),
+        pytest.param({"event_name": "pull_request_target"}, "allow_triggers", id="an unsafe trigger"),
+        pytest.param({"repository_id": "666"}, "job.project_id", id="a name registered again"),
+        pytest.param({"ref": "refs/heads/main-evil"}, "job.ref", id="a longer ref"),
+        pytest.param({"ref_protected": "false"}, "job.ref_protected", id="no protection"),
+        pytest.param({"environment": None}, "job.environment", id="no environment"),
     ],
 )
 async def test_refusals_say_the_same_and_their_case_leads_to_the_reason(
-    http: aiohttp.ClientSession, broker: BrokerProcess, ci: IssuerProcess, changed: dict[str, Any]
+    http: aiohttp.ClientSession, broker: BrokerProcess, ci: IssuerProcess, changed: dict[str, Any], told: str
 ) -> None:
     claims = {name: value for name, value in {**JOB, **changed}.items() if value is not None}
     status, body = await ask(http, broker, ci.sign(claims, audience=broker.url), "payments/deploy")
@@ -122,7 +122,7 @@ async def test_refusals_say_the_same_and_their_case_leads_to_the_reason(
         "detail": "no policy grants this job what it asked for; show the case number to the owners of the policy",
     })  # fmt: skip
     shown = broker.command("audit", "show", case, "--data", "data").stdout
-    assert next(iter(changed)).split("_")[0] in shown
+    assert told in shown
 
 
 async def test_a_token_that_comes_again_is_told_and_recorded(

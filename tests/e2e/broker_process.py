@@ -84,6 +84,7 @@ class BrokerProcess:
         self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._env = dict(env or {})
+        self.program = ["broker"]  # the module that runs, and what stands before its `serve`
         self._process: subprocess.Popen[bytes] | None = None
         settings: dict[str, Any] = {
             "url": self.url,
@@ -120,7 +121,7 @@ class BrokerProcess:
         """Start and wait until it answers. Raises RuntimeError with its log."""
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "broker", "serve", "--config", str(self.folder / "broker.yaml")],
+                [sys.executable, "-m", *self.program, "serve", "--config", str(self.folder / "broker.yaml")],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
@@ -141,6 +142,11 @@ class BrokerProcess:
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         return self._end(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Until it ends by itself; the exit code."""
+        assert self._process is not None
+        return self._process.wait(PATIENCE)
 
     def hang_up(self) -> None:
         """SIGHUP: load again."""

@@ -14,6 +14,7 @@ from broker.backends.seam import Backend
 from broker.errors import (
     GrantRefused,
     MalformedRequest,
+    RequestRefused,
     SessionRejected,
     SubjectTokenRejected,
     TokenReused,
@@ -21,7 +22,7 @@ from broker.errors import (
 from broker.exchange import sessions
 from broker.exchange.floods import Floods
 from broker.exchange.leases import OPEN, LeaseKeeper, refused_many
-from broker.exchange.making import Caller, Decided, Maker
+from broker.exchange.making import Caller, Decided, Maker, turn
 from broker.exchange.requests import CredentialRequest, Issued, IssuedSession
 from broker.keys import KeyStore
 from broker.ledger import events
@@ -60,6 +61,7 @@ class Exchange:
     async def issue(self, request: CredentialRequest, *, now: datetime) -> Issued:
         """Raises every BrokerError."""
         caller = await self.identify(request, now=now)
+        await turn()
         policies = self.policies()  # once: one request sees one set
         granted = await self.judge(caller.token, request, policies, now=now)
         return await self._issue(Decided(caller, request, granted, policies.version, now))
@@ -79,7 +81,13 @@ class Exchange:
             )
         token = await self.verifier.verify(request.bearer.reveal(), now=now)
         self.floods.admit(token, now=now)
-        prove_possession(token, request.verifier)
+        try:
+            prove_possession(token, request.verifier)
+        except RequestRefused as refusal:  # the token is genuine: somebody else may be holding it
+            refusal.case = await self.record(
+                token, request, self.policies(), code="verifier", reason=refusal.detail, now=now
+            )
+            raise
         session = ids.new("ses")
         secret = sessions.new_secret(session)
         claims = orjson.dumps(token.claims).decode()
@@ -107,7 +115,10 @@ class Exchange:
                 return await self.refuse(token, request, policies, code="observe", reason=reason, now=now)
             case BadParams() as bad:
                 missing = self._to_make(bad, policies)
-                raise MalformedRequest(_told(bad), extra={"missing": missing} if missing else None)
+                if len(missing) == len(bad.problems):  # the client makes them and asks again: nothing to remember
+                    raise MalformedRequest(_told(bad), extra={"missing": missing})
+                case = await self.record(token, request, policies, code="params", reason=_told(bad), now=now)
+                raise MalformedRequest(_told(bad), case=case, extra={"missing": missing} if missing else None)
             case Denied() as denied:
                 return await self.refuse(token, request, policies, code=denied.code, reason=denied.explain(), now=now)
 
@@ -130,21 +141,35 @@ class Exchange:
         now: datetime,
     ) -> tuple[AllowedGrant, ...]:
         """Record, then raise GrantRefused. The same words whatever the policies say, and durable before they are said."""
+        case = await self.record(token, request, policies, code=code, reason=reason, now=now)
+        raise GrantRefused(REFUSED, reason=reason, case=case)
+
+    async def record(
+        self,
+        token: VerifiedToken,
+        request: CredentialRequest,
+        policies: PolicySet,
+        *,
+        code: str,
+        reason: str,
+        now: datetime,
+    ) -> str:
+        """Remember that a proved identity was told no; gives the case. Raises LedgerUnwritable."""
         self.floods.refused(token, now=now)
         asked = tuple(grant.grant for grant in request.grants)
-        if policies.names(token):
-            case = ids.new("case")
-            told: dict[str, Any] = {
-                "case": case, "grants": asked, "issuer": token.issuer, "job": token.job.present(), "claims": dict(token.claims),
-                "reason": reason, "policy_set": policies.version, "now": now,
-            }  # fmt: skip
-            event = events.observed(**told, allowed=True) if code == "observe" else events.refused(**told, code=code)
-            await self.ledger.write(Entry(events=(event,)))
-        else:
+        if not policies.names(token):
             case, closed = self.floods.stranger(token, asked, now=now)
             if closed:
                 await self.ledger.write(Entry(events=tuple(refused_many(window, now) for window in closed)))
-        raise GrantRefused(REFUSED, reason=reason, case=case)
+            return case
+        case = ids.new("case")
+        told: dict[str, Any] = {
+            "case": case, "grants": asked, "issuer": token.issuer, "job": token.job.present(), "claims": dict(token.claims),
+            "reason": reason, "policy_set": policies.version, "now": now,
+        }  # fmt: skip
+        event = events.observed(**told, allowed=True) if code == "observe" else events.refused(**told, code=code)
+        await self.ledger.write(Entry(events=(event,)))
+        return case
 
     # 3. Claim, 4. Mint and record, 5. Answer -------------------------------------------------------------------------
 
@@ -182,11 +207,11 @@ class Exchange:
         secret = sessions.new_secret(winner.id)
         renewed = replace(winner, secret_hash=sessions.digest(secret.reveal()))
         why = "the client asked again with the same nonce"
-        turn = Entry(
+        turned = Entry(
             sessions=(SessionChange(session=winner.id, secret_hash=renewed.secret_hash),),
             events=(events.session_renewed(session=renewed, why=why, now=now),),
         )
-        await self.keeper.end(await self.ledger.leases_of(winner.id), why=why, by="job", also=turn, now=now)
+        await self.keeper.end(await self.ledger.leases_of(winner.id), why=why, by="job", also=turned, now=now)
         # What the earlier request brought on its way between that look and the commit. First the leases, then the session:
         # where the secret is still ours, no later retry had made anything yet when the leases were read.
         late = [lease for lease in await self.ledger.leases_of(winner.id) if lease.state in OPEN]

@@ -8,7 +8,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -27,6 +27,7 @@ from broker.ledger.store import Ledger
 from broker.metrics import count_issued
 from broker.model import LeaseState, Secret, VerifiedToken
 from broker.policy import AllowedGrant
+from broker.values import value
 
 log: Final = structlog.get_logger("jobkey.exchange")
 
@@ -34,7 +35,7 @@ PENDING: Final = frozenset({LeaseState.PENDING})
 GRANTED: Final = "jobkey.granted"  # in the sealed handle of what can be renewed: the digest of what was granted
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Caller:
     """Who asks, proved: by a fresh token (`record` is what would redeem it) or by the secret of an open session."""
 
@@ -43,7 +44,7 @@ class Caller:
     secret: Secret | None  # of a session that this request opens
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Decided:
     """A request that may be served, and everything that decided so."""
 
@@ -69,6 +70,15 @@ class Making:
         return self.order.lease
 
 
+def turn() -> Awaitable[None]:
+    """Let the other requests of this turn of the event loop come as far as this one, before it goes on.
+
+    So that under load each step runs for many requests in a row, with its code and tables still in the processor's caches:
+    three such stops took a quarter off an issuance's CPU time at 32 connections (docs/performance.md).
+    """
+    return asyncio.sleep(0)
+
+
 class Maker:
     """Makes what was decided. `make` raises AlreadyRedeemed where another request redeemed the same token."""
 
@@ -90,9 +100,11 @@ class Maker:
                 if not await self._is_open(caller):
                     await self._undo(decided, traced, issuance, why="the session ended before anything was made")
                     raise SessionRejected("the session was ended while the credential was made; nothing was issued")
+            await turn()
             error = await self._mint(making, traced)
             if error is not None:
                 raise await self._failed(decided, traced, issuance, error, claimed=claim is None)
+            await turn()
             await self._record(decided, making, traced, issuance, claim=claim)
         if not traced and caller.secret is None and not await self._is_open(caller):
             await self._withdraw(making, now=now)

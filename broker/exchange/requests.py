@@ -7,9 +7,10 @@ from typing import Any
 
 from broker.backends.seam import Minted
 from broker.model import GrantRequest, Secret
+from broker.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class CredentialRequest:
     """`bearer` is a subject token or a session secret."""
 
@@ -19,7 +20,7 @@ class CredentialRequest:
     nonce: Secret | None = None  # makes a retry after a lost answer safe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class IssuedSession:
     """`secret` is there only in the answer that created it."""
 
@@ -28,7 +29,7 @@ class IssuedSession:
     secret: Secret | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class IssuedCredential:
     """One grant's credential, with the lease that ends it."""
 
@@ -37,7 +38,7 @@ class IssuedCredential:
     minted: Minted = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Issued:
     """The answer to a CredentialRequest."""
 

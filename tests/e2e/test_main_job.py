@@ -66,6 +66,18 @@ async def test_what_a_client_can_make_is_named_and_the_token_stays_good(
     assert status == 200
 
 
+async def test_params_that_try_to_leave_their_quotes_are_told_and_recorded(
+    http: aiohttp.ClientSession, broker: BrokerProcess, ci: IssuerProcess
+) -> None:
+    for params in ({"public_key": KEY + "\ncommand=x"}, {"public_key": 7}, {"public_key": KEY, "principals": ["root"]}):
+        token = ci.sign(JOB, audience=broker.url)
+        status, body = await ask(http, broker, token, {"grant": "payments/ssh", "params": params})
+        assert (status, "missing" in body) == (422, False)
+        (event,) = [event for event in broker.events(type="refused") if event["case"] == body["case"]]
+        assert event["code"] == "params"
+        assert "command=x" not in json.dumps(body) + json.dumps(event)
+
+
 async def test_a_session_goes_on_and_ends(http: aiohttp.ClientSession, broker: BrokerProcess, push: str) -> None:
     _, opened = await ask(http, broker, push, "payments/deploy")
     secret = secret_of(opened)
@@ -158,7 +170,10 @@ async def test_a_bound_audience_needs_its_verifier(
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     bound = ci.sign(JOB, audience=f"{broker.url}#S256.{challenge}")
     assert (await ask(http, broker, bound, "payments/deploy"))[0] == 422
-    assert (await ask(http, broker, bound, "payments/deploy", verifier="w" * 43))[0] == 401
+    status, body = await ask(http, broker, bound, "payments/deploy", verifier="w" * 43)
+    assert status == 401
+    (event,) = [event for event in broker.events(type="refused") if event["case"] == body["case"]]
+    assert event["code"] == "verifier"  # a genuine token in the wrong hands is worth knowing
     assert (await ask(http, broker, bound, "payments/deploy", verifier=verifier))[0] == 200
     plain = ci.sign(JOB, audience=broker.url)
     assert (await ask(http, broker, plain, "payments/deploy", verifier=verifier))[0] == 422

@@ -4,15 +4,17 @@ Instants are timezone-aware UTC `datetime`s, lengths of time are `timedelta`s, i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
+from broker.values import value
 
-@dataclass(frozen=True, slots=True, repr=False)
+
+@value(frozen=True, slots=True, repr=False)
 class Secret:
     """A value that cannot slip into a log: repr, str and f-strings all hide it."""
 
@@ -31,7 +33,7 @@ class Secret:
         return self._value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class JobIdentity:
     """Who a CI job is, in the same words for every CI. Absent is None, never an empty string.
 
@@ -68,7 +70,7 @@ JOB_FIELDS: Final = tuple(field.name for field in fields(JobIdentity))
 _values: Final = attrgetter(*JOB_FIELDS)  # one call in C, on the hot path twice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class VerifiedToken:
     """A subject token whose signature, issuer, audience and times were checked. Only broker.tokens builds one."""
 
@@ -84,7 +86,7 @@ class VerifiedToken:
     longest_job: timedelta = timedelta(hours=6)  # bounds the session
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class GrantRequest:
     """One grant a job asks for."""
 

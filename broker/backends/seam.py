@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from broker.keys import KeyStore
 from broker.model import JobIdentity
+from broker.values import value
 
 Handle = Mapping[str, Any]
 Record = Callable[[Handle], Awaitable[None]]
@@ -44,7 +45,7 @@ class Templated:
     pattern: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Order:
     """One credential to mint: decided, narrowed, and named in the ledger."""
 
@@ -64,7 +65,7 @@ class Order:
         return self.now + self.ttl
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Minted:
     """A fresh credential. It exists in memory only, and leaves the broker once its record is durable."""
 

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from broker.model import LeaseState
+from broker.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
     """A redeemed subject token. `token_key` is unique: that one insert decides who redeemed it."""
 
@@ -29,7 +30,7 @@ class SessionRecord:
     ended_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class LeaseRecord:
     """One minted credential's row. `sealed` is the backend's handle, sealed with the lease's id as context."""
 
@@ -79,7 +80,7 @@ class SessionChange:
     ended_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Event:
     """One line of the ledger. `body` is JSON: text, whole numbers, booleans, null, lists and objects; no floats of our own.
 
@@ -101,7 +102,7 @@ class PolicyVersion:
     text: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Entry:
     """Everything one step of a request writes."""
 

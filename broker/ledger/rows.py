@@ -5,7 +5,6 @@ so that a body that cannot be written fails its own request and nobody else's.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -15,13 +14,14 @@ from broker.ledger.merkle import leaf_hash
 from broker.ledger.records import Entry, Event, LeaseChange, LeaseRecord, SessionChange, SessionRecord, StoredEvent
 from broker.ledger.tiles import LONGEST_ENTRY
 from broker.model import LeaseState, rfc3339
+from broker.values import value
 
 Row = tuple[Any, ...]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Prepared:
     """An Entry in rows. `events` rows lack `seq`, which the writer gives."""
 

@@ -19,6 +19,7 @@ from broker.model import GrantRequest, VerifiedToken
 from broker.policy.claims import absent
 from broker.policy.policyset import Grant, Policy, PolicySet, Statement
 from broker.policy.template import Unfillable
+from broker.values import value
 
 Code = Literal["unknown-grant", "no-statement", "trigger", "guardrail", "template", "params"]
 
@@ -26,7 +27,7 @@ LONGEST_SHOWN: Final = 200
 MOST_EXPLAINED: Final = 64  # misses in one explanation; the rest are counted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class AllowedGrant:
     """One grant, narrowed and ready to be minted. With `observed`, nothing may be minted: the policy is on trial."""
 
@@ -42,7 +43,7 @@ class AllowedGrant:
     observed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Allowed:
     """Every grant asked for."""
 

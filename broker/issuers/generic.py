@@ -33,6 +33,7 @@ TRIGGERS: Final = MappingProxyType({
     "fork": "the code is another project's, which may be anybody's",
 })  # fmt: skip
 
+_TELLING: Final = frozenset({"ref", "ref_type", "trigger", "fork"})  # the words that may tell an unsafe trigger
 _FLAGS: Final = frozenset({"ref_protected", "environment_protected", "fork"})
 _STEP: Final = re.compile(r"""\.([A-Za-z_][A-Za-z0-9_-]*)|\["([^"\\]+)"\]|\['([^'\\]+)'\]""")
 _LINK: Final = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~%/?&=#+-]*)?")
@@ -69,11 +70,11 @@ def build(mapping: Mapping[str, str]) -> IssuerKind:
         raise ValueError(
             "map: say at least which claim holds `project` or `project_id`; without one no policy can match"
         )
-    identity = _identity(paths)
+    telling = _identity({word: steps for word, steps in paths.items() if word in _TELLING})
     return replace(
         GENERIC,
-        identity=identity,
-        unsafe_triggers=lambda claims: _unsafe(identity(claims)),
+        identity=_identity(paths),
+        unsafe_triggers=lambda claims: _unsafe(telling(claims)),
         immutable=tuple(word for word in ("project_id", "owner_id") if word in paths),
     )
 

@@ -32,10 +32,16 @@ class TrustedIssuer:
     allow_private: bool = False  # whether its hosts may resolve to private addresses
     types: tuple[str, ...] = ("jwt",)  # accepted `typ` headers, lower case; none at all is accepted too
     required: frozenset[str] = field(init=False)
-    known: frozenset[str] = field(init=False, repr=False)
+    known: frozenset[str] | None = field(init=False, repr=False)  # None where the kind knows every claim there may be
+    # The lengths of time in seconds, once: every verification compares them with numbers.
+    leeway_seconds: float = field(init=False, repr=False)
+    max_age_seconds: float = field(init=False, repr=False)
+    max_lifetime_seconds: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Put together what every verification asks."""
         extra = {"jti"} if self.jti == "required" else set()
         object.__setattr__(self, "required", self.kind.required | extra)
-        object.__setattr__(self, "known", frozenset(self.kind.claims))
+        object.__setattr__(self, "known", None if "*" in self.kind.claims else frozenset(self.kind.claims))
+        for name in ("leeway", "max_age", "max_lifetime"):
+            object.__setattr__(self, f"{name}_seconds", getattr(self, name).total_seconds())

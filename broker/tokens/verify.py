@@ -158,8 +158,9 @@ class TokenVerifier:
         jti = claims.get("jti")
         if jti is not None and (type(jti) is not str or not 0 < len(jti) <= _LONGEST_JTI):
             self._reject(issuer, "claims", "the token's `jti` is no short text")
-        if not issuer.known.issuperset(claims):
-            strange = sorted(name for name in claims.keys() - issuer.known if issuer.kind.trust(name) is None)
+        known = issuer.known
+        if known is not None and not known.issuperset(claims):
+            strange = sorted(name for name in claims.keys() - known if issuer.kind.trust(name) is None)
             if strange:
                 self._observer.unknown_claims(issuer.kind.name, strange)
         return _verified(issuer, claims, _token_key(issuer.url, jti, token.signed), challenge, issued, expires)
@@ -190,7 +191,7 @@ class TokenVerifier:
             self._reject(
                 issuer, "times", "the token lacks a sound `iat` or `exp` (whole seconds since 1970, RFC 7519 section 2)"
             )
-        leeway = issuer.leeway.total_seconds()
+        leeway = issuer.leeway_seconds
         if "nbf" in claims:
             begins = _instant(claims["nbf"], earliest=0)  # some sign 0 for "always"
             if begins is None:
@@ -209,19 +210,19 @@ class TokenVerifier:
             self._reject(issuer, "times", "the token ends before it begins")
         if now >= expires + leeway:
             self._reject(issuer, "expired", f"the token expired {int(now - expires)} s ago; {_again(issuer)}")
-        if now - issued > issuer.max_age.total_seconds() + leeway:
+        if now - issued > issuer.max_age_seconds + leeway:
             self._reject(
                 issuer,
                 "too-old",
                 f"the token is {int(now - issued)} s old and issuer {issuer.name!r} takes "
-                f"{int(issuer.max_age.total_seconds())} s; {_again(issuer)}",
+                f"{int(issuer.max_age_seconds)} s; {_again(issuer)}",
             )
-        if expires - issued > issuer.max_lifetime.total_seconds():
+        if expires - issued > issuer.max_lifetime_seconds:
             self._reject(
                 issuer,
                 "times",
                 f"the token lives {int(expires - issued)} s and issuer {issuer.name!r} takes at most "
-                f"{int(issuer.max_lifetime.total_seconds())} s; shorten the job's timeout or the token's lifetime",
+                f"{int(issuer.max_lifetime_seconds)} s; shorten the job's timeout or the token's lifetime",
             )
         return issued, expires
 

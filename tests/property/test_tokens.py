@@ -184,6 +184,28 @@ def test_the_quick_way_never_overlooks_a_doubled_member(case: tuple[str, bool]) 
         assert jose.decode_object(text.encode(), "payload") == json.loads(text)
 
 
+NUMBERS = st.sampled_from([
+    "0", "-0", "1", "-1", "01", "1.0", "1e2", "1E400", "-1e-400", "9007199254740991", "9007199254740992", "-9007199254740992",
+    "18446744073709551615", "18446744073709551616", "9" * 40, "NaN", "Infinity", "true", "false", "null", "True", '"1"', "+1", ".5",
+])  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b", "\x7f", "\u2028", "\U0001f600"]), NUMBERS), max_size=3),
+    WHITESPACE,
+    st.binary(max_size=2),
+)
+@settings(max_examples=500)
+def test_the_quick_way_reads_what_the_slow_way_reads(members: list[tuple[str, str]], space: str, junk: bytes) -> None:
+    text = "{" + ",".join(f'"{name}"{space}:{space}{value}' for name, value in members) + "}"
+    for data in (text.encode(), text.encode() + space.encode(), text.encode() + junk, text.encode()[:-1] + junk + b"}"):
+        quick = jose._plain_object(data)
+        if quick is not None:
+            slow = jose._STRICT.decode(data.decode())
+            assert list(quick.items()) == list(slow.items())
+            assert [type(value) for value in quick.values()] == [type(value) for value in slow.values()]
+
+
 @pytest.mark.parametrize("name", ISSUERS)
 @given(data=st.data())
 @settings(max_examples=60)

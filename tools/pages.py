@@ -38,6 +38,7 @@ _VARYING: Final = (
     (r"127\.0\.0\.1:[0-9]+", r"127\.0\.0\.1:[0-9]+"),
     (r"\b[0-9a-f]{64}\b", r"[0-9a-f]{64}"),
     (r"#S256\.[A-Za-z0-9_-]{43}", r"#S256\.[A-Za-z0-9_-]{43}"),
+    (r"(?<![\w-])[A-Za-z0-9_-]{43}(?![\w-])", r"[A-Za-z0-9_-]{43}"),  # a key's thumbprint
     (r"\b98[0-9]{8}\b", r"98[0-9]{8}"),  # the practice CI's run ids
     (r"\b[0-9]{17,20}\b", r"[0-9]{15,20}"),  # a certificate's serial
     (r"\bssh-[0-9a-f]{16}\b", r"ssh-[0-9a-f]{16}"),
@@ -178,13 +179,14 @@ class Names:
     """Which real id stands for an id that the page shows."""
 
     real: dict[str, str] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
     guess: bool = False  # for `record`: an id that no output showed stands for the newest of its kind
 
     def command(self, text: str) -> str:
         """The command with real ids. Raises ValueError where the page has not shown an id before."""
 
         def known(match: re.Match[str]) -> str:
-            newest = [real for real in self.real.values() if real[:4] == match[0][:4]]
+            newest = [seen for seen in self.seen if seen[:4] == match[0][:4]]
             if match[0] not in self.real and self.guess and newest:
                 self.real[match[0]] = newest[-1]
             if match[0] not in self.real:
@@ -195,6 +197,7 @@ class Names:
 
     def matches(self, expected: tuple[str, ...], output: list[str]) -> bool:
         """Whether the output is as the page says; learns the ids in it."""
+        self.seen += re.findall(_ID, "\n".join(output))
         groups: dict[str, str] = {}
         pattern = "".join(self._line(line, groups) for line in expected)
         found = re.fullmatch(pattern, "".join(f"{line}\n" for line in output))

@@ -56,6 +56,8 @@ def detail(body: Mapping[str, Any]) -> str:
             return ", ".join(changed)
         case "started":
             return f"version {body['version']} at {body['url']}"
+        case "key-made":
+            return f"{body['role']} {body['algorithm']} {body['kid']}"
         case "renewed" | "renewing":
             return f"until {body.get('expires_at') or body.get('until')}"
         case _:

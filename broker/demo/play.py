@@ -80,4 +80,8 @@ def _tell(folder: Path, url: str) -> None:
     width = max(len(command) for command, _ in steps[1:])
     for command, says in steps:
         out.print(f"  {command.ljust(width)}  # {says}" if says else f"  {command}", markup=False)
-    out.print("\npolicies/payments.yaml is read again whenever it is saved. Ctrl-C ends it all.\n", markup=False)
+    out.print(
+        "\nLines that begin with ::add-mask:: are for a CI's runner, which acts on them and takes them out of the log.",
+        markup=False,
+    )
+    out.print("policies/payments.yaml is read again whenever it is saved. Ctrl-C ends it all.\n", markup=False)

@@ -167,7 +167,8 @@ class Story:
         for line in text.splitlines():
             self._out.print(f"  {line}", markup=False)
         self._must(
-            not any(value in text for value in masked), f"`{name} {arguments[0]}` printed a value after it was masked"
+            not any(value and value in text for value in masked),
+            f"`{name} {arguments[0]}` printed a value after it was masked",
         )
         held = process.returncode == expected if expected is not None else process.returncode != 0
         self._must(held, f"`{name} {arguments[0]}` ended with {process.returncode}")

@@ -1,35 +1,40 @@
 """RFC 8785 canonical JSON: one value, one sequence of bytes, so that a hash speaks about the value.
 
-* The `rfc8785` library decides what canonical means. The standard encoder, six times faster, takes over only for values
-  where both provably write the same bytes: no floats, whole numbers inside +-(2^53 - 1), string keys, no key outside the
-  Basic Multilingual Plane (UTF-16 order is then code point order), no surrogates. tests/property holds the two together.
+* The `rfc8785` library decides what canonical means. orjson, thirty times faster, takes over only for values where both
+  provably write the same bytes: no floats, whole numbers inside +-(2^53 - 1), string keys, no key outside the Basic
+  Multilingual Plane (UTF-16 order is then code point order), no surrogates. tests/property holds the two together.
 * `recordable` makes any JSON value canonicalisable, because a claim must not be able to stop its own record.
 """
 
-import json
+import contextlib
 import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
 import rfc8785
 
 LARGEST: Final = 2**53 - 1  # RFC 8785 section 3.2.2.3: what every reader of JSON takes for the same number
 
-_encode: Final = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False, allow_nan=False
-).encode
-_UNORDERED: Final = re.compile("[\ud800-\udfff\U00010000-\U0010ffff]")
-_STRINGS: Final = frozenset({str})
-_PLAIN: Final = frozenset({str, bool, type(None)})
+_OPTIONS: Final = (
+    orjson.OPT_SORT_KEYS  # by UTF-8, which is by code point
+    | orjson.OPT_STRICT_INTEGER  # 2^53 - 1 is the largest
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+)
+_UNORDERED: Final = re.compile(rb"[\xf0-\xf4]")  # a character beyond the BMP begins so in UTF-8, and nothing else does
+_PLAIN: Final = frozenset({str, bool, int, type(None)})
 
 
 def dumps(value: Any) -> bytes:
     """The canonical bytes. Raises ValueError for what JSON or RFC 8785 cannot say (NaN, 2^53, a lone surrogate)."""
     if _same(value):
-        text = _encode(value)
-        if text.isascii() or not _UNORDERED.search(text):
-            return text.encode()
+        with contextlib.suppress(orjson.JSONEncodeError):  # then the library says what is wrong
+            written = orjson.dumps(value, option=_OPTIONS)
+            if written.isascii() or not _UNORDERED.search(written):
+                return written
     return rfc8785.dumps(value)
 
 
@@ -49,16 +54,12 @@ def recordable(value: Any) -> Any:
 
 
 def _same(value: Any) -> bool:
-    """Whether the standard encoder is proved right for this value (keys beyond the BMP are looked for in its output)."""
+    """Whether both encoders write this value alike, as far as its types tell; the fast one looks at numbers and keys itself."""
     kind = type(value)
     if kind is dict:
-        if value and set(map(type, value)) != _STRINGS:
-            return False
         items = value.values()
     elif kind is list:
         items = value
-    elif kind is int:
-        return -LARGEST <= value <= LARGEST  # type: ignore[no-any-return]  # Any, narrowed by `kind`
     else:
         return kind in _PLAIN
     if _PLAIN.issuperset(map(type, items)):  # most objects: one pass in C

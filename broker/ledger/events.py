@@ -12,11 +12,12 @@
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, NamedTuple
+
+import orjson
 
 from broker import ids
 from broker.ledger.records import Event, LeaseRecord, SessionRecord
@@ -232,7 +233,7 @@ def started(*, version: str, url: str, policy_set: str, now: datetime | None = N
 
 
 def session_digest(session: SessionRecord) -> str:
-    """SHA-256 over the session's row without `ended_at`, which `session-ended` tells."""
+    """SHA-256 over the session's row as a JSON list, without `ended_at`, which `session-ended` tells."""
     row = [
         session.id,
         session.token_key.hex(),
@@ -245,13 +246,12 @@ def session_digest(session: SessionRecord) -> str:
         unix_ms(session.expires_at),
         unix_ms(session.keep_until),
     ]
-    return _sha256(json.dumps(row, separators=(",", ":")).encode())
+    return _sha256(orjson.dumps(row))
 
 
 def unix_ms(instant: datetime) -> int:
     """Milliseconds since 1970: how every instant is stored."""
-    since = instant - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+    return (instant - _EPOCH) // _MILLISECOND
 
 
 def clip(text: str) -> str:
@@ -260,6 +260,7 @@ def clip(text: str) -> str:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _NAMED_BEFORE_MINTING: Final = frozenset({"lease", "grant", "policy_version", "backend", "kind", "minted_at"})
 
 

@@ -80,7 +80,7 @@ def leaf_of(event: Event, body: Mapping[str, Any]) -> dict[str, Any]:
 def search_columns(body: Mapping[str, Any]) -> Row:
     """What `events` repeats of a body for searching, in the order of schema.EVENT_COLUMNS. A member of another type is no column."""
     job = body.get("job")
-    if not isinstance(job, Mapping):
+    if not isinstance(job, dict | Mapping):  # dict first: asking the abstract class takes ten times as long
         job = {}
     return (
         _text(body.get("issuer")),
@@ -100,9 +100,9 @@ def _text(value: Any) -> str | None:
 
 def _grants(body: Mapping[str, Any]) -> str | None:
     leases = body.get("leases")
-    if not isinstance(leases, Sequence):
+    if not isinstance(leases, list | Sequence):
         leases = ()
-    named: Iterable[Any] = [lease.get("grant") for lease in leases if isinstance(lease, Mapping)]
+    named: Iterable[Any] = [lease.get("grant") for lease in leases if isinstance(lease, dict | Mapping)]
     asked = body.get("grants")
     if isinstance(asked, Sequence) and not isinstance(asked, str):
         named = [*named, *asked]

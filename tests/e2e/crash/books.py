@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from broker.keys.files import FileKeyStore
 from broker.ledger.checkpoint import VerifierKey
 from broker.ledger.fsck import verify_database
@@ -119,6 +121,12 @@ class Books:
         sealed = self.leases[lease].sealed
         handle: dict[str, Any] = json.loads(self.keys.unseal(sealed, context=lease)) if sealed else {}
         return handle
+
+    def ssh_ca(self) -> str:
+        """The line that sshd trusts."""
+        key: Any = self.keys.public("ssh-ca")[0].key
+        line: str = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+        return line
 
     def prove(self) -> None:
         """`audit verify`, in this process."""

@@ -20,6 +20,11 @@ app.add_typer(keys.app, name="keys", help="List the broker's keys, and rotate th
 Config = Annotated[Path, typer.Option("--config", "-c", help="The service's own file.", envvar="JOBKEY_CONFIG")]
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 issuer`, `2 issuers`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"jobkey-broker {__version__}")
@@ -55,9 +60,12 @@ def check(config: Config = Path("broker.yaml")) -> None:
     issuers, urls, targets = policy_inputs(settings)
     policies = Policies(settings.policies, settings.guardrails, issuers=issuers, issuer_urls=urls, targets=targets)
     policies.load()
-    typer.echo(
-        f"{config}: good. {len(settings.issuers)} issuers, {len(settings.backends)} backends, {len(policies.current.policies)} policies."
-    )
+    told = [
+        counted(len(settings.issuers), "issuer"),
+        counted(len(settings.backends), "backend"),
+        counted(len(policies.current.policies), "policy", "policies"),
+    ]
+    typer.echo(f"{config}: good. {', '.join(told)}.")
 
 
 @app.command()

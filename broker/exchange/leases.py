@@ -200,8 +200,9 @@ class LeaseKeeper:
             earliest, self._next = now + timedelta(seconds=BEAT), min(self._next, now + timedelta(seconds=rest))
             while (left := (max(self._next, earliest) - datetime.now(UTC)).total_seconds()) > 0:
                 self._wake.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), left)
+                with contextlib.suppress(TimeoutError):  # wait_for of 3.11 loses a cancellation that meets the wake-up
+                    async with asyncio.timeout(left):
+                        await self._wake.wait()
 
     async def _once(self) -> float:
         """Do what is due; gives the seconds until the next thing is."""

@@ -43,7 +43,7 @@ class Policies:
         self._folder, self._guardrails = folder, guardrails
         self._issuers, self._urls, self._targets = issuers, issuer_urls, targets
         self._current: PolicySet | None = None
-        self._versions: dict[str, PolicyVersion] = {}  # of the last load: sha256 -> text
+        self._versions: dict[str, PolicyVersion] = {}  # of every load since the last one in force: sha256 -> text
         self._ledger: Ledger | None = None
         self._watcher: PolicyWatcher | None = None
         self._news: asyncio.Queue[PolicySet | ConfigError] = asyncio.Queue()
@@ -75,7 +75,7 @@ class Policies:
         if text:
             digest = hashlib.sha256(text).hexdigest()
             versions[digest] = PolicyVersion(sha256=digest, name=GUARDRAILS, text=text.decode())
-        self._versions = versions
+        self._versions |= versions  # a set that waits to be recorded still needs its texts
         if self._current is None:
             self._current = loaded
         return loaded
@@ -120,6 +120,9 @@ class Policies:
                     break
                 except LedgerUnwritable:  # the old set goes on deciding until the new one is on record
                     await asyncio.sleep(1)
+                except Exception as error:  # noqa: BLE001  one set that cannot be recorded must not end reloading for good
+                    log.error("policies-not-recorded", error=type(error).__name__)  # noqa: TRY400  no policy content in a log
+                    break
 
     async def _take(self, news: PolicySet | ConfigError) -> None:
         assert self._ledger is not None
@@ -142,9 +145,7 @@ class Policies:
         changed = {name: digest for name, digest in now.items() if before.get(name) != digest}
         removed = sorted(before.keys() - now.keys())
         versions = tuple(
-            version
-            for digest, version in self._versions.items()
-            if f"sha256:{digest}" in changed.values() or version.name == GUARDRAILS
+            version for digest, version in self._versions.items() if f"sha256:{digest}" in changed.values()
         )
         if changed or removed:
             told = events.policy_changed(policy_set=fresh.version, policies=changed, removed=removed)
@@ -168,6 +169,9 @@ class Policies:
 
     def _use(self, fresh: PolicySet) -> None:
         self._current = fresh
+        if self._news.empty():
+            used = {digest.removeprefix("sha256:") for digest in _digests(fresh).values()}
+            self._versions = {digest: version for digest, version in self._versions.items() if digest in used}
         POLICY_LOADS.labels("loaded").inc()
         POLICIES.set(len(fresh.policies))
         log.info("policies", count=len(fresh.policies), version=fresh.version)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final
 
+import orjson
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import AfterValidator, Field
@@ -46,7 +47,7 @@ _CLAIM: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,127}")
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _PRINTABLE: Final = r"[^{\p{Cc}\p{Cf}\p{Zl}\p{Zp}]{1,512}"  # nothing invisible; JSON escapes the rest
 _TOKENLIKE: Final = r"[A-Za-z0-9._/@+=-]{1,200}"
-_compact: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_wide: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 def _claim_name(name: str) -> str:
@@ -121,7 +122,6 @@ class IdentityToken(Backend):
             env={options.env: token},
             expires_at=datetime.fromtimestamp(expires, order.now.tzinfo),
             fingerprinted=token,
-            handle={"jti": order.lease},
             facts={"subject": subject, "audience": audience if isinstance(audience, str) else " ".join(audience)},
         )
 
@@ -187,9 +187,16 @@ def _signed(  # noqa: PLR0917  one caller each way, on the hot path
         "exp": expires,
         "jti": jti,
     }
-    signing_input = _header(keys.public("identity")[0].kid) + urlsafe_b64encode(_compact(body).encode()).rstrip(b"=")
+    signing_input = _header(keys.public("identity")[0].kid) + urlsafe_b64encode(_compact(body)).rstrip(b"=")
     signature = urlsafe_b64encode(keys.sign("identity", signing_input)).rstrip(b"=")
     return (signing_input + b"." + signature).decode()
+
+
+def _compact(value: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:  # a policy may set a claim to a number of more than 64 bits
+        return _wide(value).encode()
 
 
 _headers: dict[str, bytes] = {}  # kid -> the first part with its dot; one a key, prepared once
@@ -199,5 +206,5 @@ def _header(kid: str) -> bytes:
     prepared = _headers.get(kid)
     if prepared is None:
         header = {"alg": "ES256", "kid": kid, "typ": "JWT"}
-        prepared = _headers[kid] = urlsafe_b64encode(_compact(header).encode()).rstrip(b"=") + b"."
+        prepared = _headers[kid] = urlsafe_b64encode(_compact(header)).rstrip(b"=") + b"."
     return prepared

@@ -17,6 +17,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import re2
@@ -32,6 +33,7 @@ LONGEST_VALUE: Final = 1024
 LONGEST_PATTERN: Final = 512
 LARGEST_PROGRAM: Final = 2_000  # RE2 instructions
 DEEPEST: Final = 4
+REMEMBERED: Final = 256  # characters; the answer for a longer text is not kept
 FORMS: Final = ("absent", "contains", "glob", "not", "regex")
 
 
@@ -200,6 +202,15 @@ def compile_pattern(text: Any, *, largest: int = LARGEST_PROGRAM) -> Any:
 
 def matches(pattern: Any, text: str) -> bool:
     """Whether the whole of `text` matches; text with control characters or lone surrogates never does."""
+    if len(text) <= REMEMBERED:
+        return _matches_again(pattern, text)
+    return text.isprintable() and pattern.fullmatch(text) is not None
+
+
+@lru_cache(
+    maxsize=4096
+)  # RE2's wrapper takes 6 µs a match, and jobs come with the same few refs and workflows for weeks
+def _matches_again(pattern: Any, text: str) -> bool:
     return text.isprintable() and pattern.fullmatch(text) is not None
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict
 
 from broker.errors import MalformedRequest, SessionRejected, SubjectTokenRejected
 from broker.exchange.credentials import Exchange
@@ -15,6 +16,8 @@ from broker.exchange.sessions import looks_like_session
 from broker.model import Secret, rfc3339
 from broker.web import wire
 from broker.web.problems import NO_STORE
+
+_HEADERS: Final = CIMultiDict({"Content-Type": "application/json", **NO_STORE})  # parsed once, copied for each answer
 
 
 def bearer(request: web.Request) -> Secret:
@@ -28,17 +31,13 @@ def bearer(request: web.Request) -> Secret:
 
 def answer(body: Mapping[str, Any], *, status: int = 200) -> web.Response:
     """JSON that no cache may keep."""
-    return web.Response(
-        status=status,
-        body=orjson.dumps(body),
-        content_type="application/json",
-        headers=NO_STORE,
-    )
+    return web.Response(status=status, body=orjson.dumps(body), headers=_HEADERS.copy())
 
 
 def must_be_json(request: web.Request) -> None:
     """Raises MalformedRequest: a form from a browser must not reach the API."""
-    if request.content_type != "application/json":
+    # What nearly all clients send is compared as it stands; aiohttp's parser is for the other spellings of it.
+    if request.headers.get("Content-Type") != "application/json" and request.content_type != "application/json":
         raise MalformedRequest("send the body as application/json")
 
 

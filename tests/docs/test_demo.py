@@ -56,13 +56,14 @@ def test_the_demo_runs_the_real_programs() -> None:
 
 
 def test_an_environment_file_is_private_and_read_by_a_shell(tmp_path: Path) -> None:
-    (sh,) = require("sh")
+    (bash,) = require("bash")
     path = tmp_path / "a job.env"
     write_environment(path, {"A": "it's $HOME", "B": "two words"})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     script = f". '{path}'; printf '%s|%s' \"$A\" \"$B\""
     assert (
-        subprocess.run([sh, "-c", script], capture_output=True, text=True, check=True).stdout == "it's $HOME|two words"
+        subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True).stdout
+        == "it's $HOME|two words"
     )
     assert list(tmp_path.iterdir()) == [path]
 

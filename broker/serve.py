@@ -1,6 +1,7 @@
 """Run one broker in this process: sockets, TLS, signals, a clean end."""
 
 import asyncio
+import gc
 import signal
 import socket
 import ssl
@@ -47,6 +48,7 @@ async def serve(settings: Settings) -> None:
             max_field_size=LONGEST_HEADER,
         )
         await runner.setup()
+        _settle()
         try:
             await web.SockSite(runner, listening, ssl_context=tls, backlog=BACKLOG).start()
             host, port = listening.getsockname()[:2]
@@ -55,6 +57,17 @@ async def serve(settings: Settings) -> None:
             log.info("stopping")
         finally:
             await runner.cleanup()
+
+
+def _settle() -> None:
+    """Take what was built at the start out of the garbage collector's sight.
+
+    Modules, models and policies live as long as the process; looking through them takes 60 ms, in which no request is
+    served. What a request leaves is freed without the collector, so it need not come by after every seventh one either.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def _listen(settings: Settings) -> socket.socket:

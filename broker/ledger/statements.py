@@ -18,7 +18,7 @@ from broker.model import LeaseState
 
 _DIALECT: Final = sqlite.dialect(paramstyle="named")
 _ZERO: Final[Any] = literal_column("0")
-_SIZES: Final = (64, 32, 16, 8, 4, 2, 1)  # a row count is written as a sum of these, so the texts are few
+_SIZES: Final = (64, 48, 32, 24, 16, 12, 8, 6, 5, 4, 3, 2, 1)  # a row count is written as a sum of these, mostly of two
 
 
 def compiled(statement: ClauseElement) -> str:

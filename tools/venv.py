@@ -8,7 +8,7 @@
 
 Usage: `python -I tools/venv.py broker | dev`, from the top of the repository; tools/venv.sh chooses the interpreter.
 """
-# ruff: noqa: T201, S603, INP001 - a script: it prints, and it runs the interpreter it has just made
+# ruff: noqa: T201, S603 - a script: it prints, and it runs the interpreter it has just made
 
 import fcntl
 import hashlib

@@ -57,7 +57,7 @@ def test_names_and_objects_become_grant_requests() -> None:
         pytest.param(body(grants=[{"grant": "payments/deploy", "ttl": 300}]), id="ttl a number"),
         pytest.param(body(grants=[{"grant": "payments/deploy", "ttl": "9" * 30 + "h"}]), id="ttl huge"),
         pytest.param(body(grants=[{"grant": "payments/deploy", "ttl": "400d"}]), id="ttl more than a year"),
-        pytest.param(body(grants=[{"grant": "payments/deploy", "ttl": "５m"}]), id="ttl in full-width digits"),
+        pytest.param(body(grants=[{"grant": "payments/deploy", "ttl": "\uff15m"}]), id="ttl in full-width digits"),
         pytest.param(body(grants=[{"grant": "payments/deploy", "params": []}]), id="params a list"),
         pytest.param(body(grants=[{"grant": "payments/deploy", "tll": "5m"}]), id="a misspelt member"),
         pytest.param(body(verifyer="v" * 43), id="a misspelt verifier"),

@@ -52,7 +52,7 @@ async def serve(settings: Settings) -> None:
         try:
             await web.SockSite(runner, listening, ssl_context=tls, backlog=BACKLOG).start()
             host, port = listening.getsockname()[:2]
-            log.info("serving", url=settings.url, listen=f"{host}:{port}", pid_file=False)
+            log.info("serving", url=settings.url, listen=f"{host}:{port}")
             await stop.wait()
             log.info("stopping")
         finally:

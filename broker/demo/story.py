@@ -61,7 +61,7 @@ def free_port() -> int:
 
 
 class Story:
-    """Six steps over one temporary folder."""
+    """The steps, over one temporary folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -82,6 +82,7 @@ class Story:
             await self._show(["policy", "check", "policies", "--config", config.name], program=BROKER)
             broker = await self._serve(config)
             await self._job(ci)
+            await self._steps(ci)
             await self._fork(ci)
             await self._ledger()
         finally:
@@ -123,6 +124,13 @@ class Story:
         for expected in ("an SSH certificate for deploy", "an identity token for https://deploy.acme.example"):
             self._must(expected in shown, f"the job did not get {expected!r}")
         self._must("by mistake: eyJ" not in shown, "a credential stood in the job's log")
+
+    async def _steps(self, ci: PracticeCi) -> None:
+        self._title("Steps of one job share a session, until the job gives it back; what cannot be taken back says so")
+        env = ci.environment("push")
+        await self._show(["get", "payments/deploy", "--format", "file", "--output", "runner/token"], env=env)
+        shown = await self._show(["revoke"], env=env)
+        self._must("ends by time" in shown, "revoke did not say what became of the token")
 
     async def _fork(self, ci: PracticeCi) -> None:
         self._title("A pull request from a fork: every id in its token is right, and it is refused all the same")

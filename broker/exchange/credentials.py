@@ -22,7 +22,7 @@ from broker.errors import (
 from broker.exchange import sessions
 from broker.exchange.floods import Floods
 from broker.exchange.leases import OPEN, LeaseKeeper, refused_many
-from broker.exchange.making import Caller, Decided, Maker, turn
+from broker.exchange.making import TURN, Caller, Decided, Maker
 from broker.exchange.requests import CredentialRequest, Issued, IssuedSession
 from broker.keys import KeyStore
 from broker.ledger import events
@@ -61,7 +61,7 @@ class Exchange:
     async def issue(self, request: CredentialRequest, *, now: datetime) -> Issued:
         """Raises every BrokerError."""
         caller = await self.identify(request, now=now)
-        await turn()
+        await TURN
         policies = self.policies()  # once: one request sees one set
         granted = await self.judge(caller.token, request, policies, now=now)
         return await self._issue(Decided(caller, request, granted, policies.version, now))

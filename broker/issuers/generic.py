@@ -95,7 +95,7 @@ def _identity(paths: Mapping[str, tuple[str, ...]]) -> Callable[[Claims], JobIde
 def _read(claims: Claims, steps: tuple[str, ...], word: str) -> str | bool | None:
     value: Any = claims
     for step in steps:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict | Mapping):  # dict first: the abstract class takes ten times as long to ask
             return None
         value = value.get(step)
     if word in _FLAGS:

@@ -4,6 +4,7 @@ The limit on file sizes of the running broker stands in for the disk: the next p
 """
 
 import asyncio
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ ONE_PAGE = 4096  # no frame of the write-ahead log fits, while the few lines the
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with postgres() as server, openbao() as bao:
-        yield World(bao, server)
+        yield World(bao, server, role=f"c{os.urandom(3).hex()}")
 
 
 def limit(broker: BrokerProcess, size: int) -> None:

@@ -39,7 +39,7 @@ ROLE_TTL = timedelta(minutes=3)  # the engine's default, 2 minutes, and what it 
 
 @dataclass
 class World:
-    """One OpenBao whose database engine makes roles in one PostgreSQL."""
+    """One OpenBao whose database engine makes roles in one PostgreSQL; what `role` makes is counted."""
 
     bao: OpenBao
     server: Postgres
@@ -74,11 +74,11 @@ class World:
         with self.bao.asking() as client:
             for accessor in client.auth.token.list_accessors()["data"]["keys"]:
                 try:
-                    meta = client.auth.token.lookup_accessor(accessor)["data"]["meta"] or {}
+                    data = client.auth.token.lookup_accessor(accessor)["data"]
                 except hvac.exceptions.VaultError:
                     continue  # it ended between the two calls
-                if meta.get("jobkey_grant", "").startswith("payments/db"):
-                    found.add(meta["jobkey_lease"])
+                if f"read-{self.role}" in data["policies"]:
+                    found.add(data["meta"]["jobkey_lease"])
         return found
 
     def roles(self) -> dict[str, datetime]:

@@ -22,7 +22,7 @@ from broker.errors import (
 from broker.exchange import sessions
 from broker.exchange.floods import Floods
 from broker.exchange.leases import OPEN, LeaseKeeper, refused_many
-from broker.exchange.making import TURN, Caller, Decided, Maker
+from broker.exchange.making import Caller, Decided, Maker
 from broker.exchange.requests import CredentialRequest, Issued, IssuedSession
 from broker.keys import KeyStore
 from broker.ledger import events
@@ -31,6 +31,7 @@ from broker.ledger.store import Ledger
 from broker.model import Secret, VerifiedToken
 from broker.policy import Allowed, AllowedGrant, BadParams, Denied, PolicySet, decide
 from broker.tokens.verify import TokenVerifier, challenge_of
+from broker.turns import TURN
 
 REFUSED: Final = "no policy grants this job what it asked for; show the case number to the owners of the policy"
 

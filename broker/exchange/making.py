@@ -8,7 +8,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -27,6 +27,7 @@ from broker.ledger.store import Ledger
 from broker.metrics import count_issued
 from broker.model import LeaseState, Secret, VerifiedToken
 from broker.policy import AllowedGrant
+from broker.turns import TURN
 from broker.values import value
 
 log: Final = structlog.get_logger("jobkey.exchange")
@@ -68,21 +69,6 @@ class Making:
     @property
     def lease(self) -> str:
         return self.order.lease
-
-
-class _Turn:
-    """Let the other requests of this turn of the event loop come as far as this one, before it goes on.
-
-    So that under load each step runs for many requests in a row, with its code and tables still in the processor's caches:
-    a signature check that takes 20 µs in a loop took 47 among everything else (docs/performance.md). `asyncio.sleep(0)`
-    does the same for three times the price.
-    """
-
-    def __await__(self) -> Generator[None]:
-        yield
-
-
-TURN: Final = _Turn()
 
 
 class Maker:

@@ -28,16 +28,17 @@ from broker.ledger.tiles import WIDTH
 from broker.ledger.writer import Outcome, Writer
 from broker.metrics import COMMITS, ENTRIES
 from broker.model import LeaseState
+from broker.turns import STOPS
 
 Answer = TypeVar("Answer")
 _Waiting = tuple[Prepared, "asyncio.Future[None]"]
 
 ROLE: Final = "log"
 _LARGEST_GROUP: Final = 256  # entries in one transaction
-# A group is handed over once so many turns of the event loop brought nothing more: a request needs four from its arrival to
-# its entry. Each statement of the writer gives up the interpreter's lock and has to win it back from the loop; a group that
-# is written while the loop works on the next one cost 150 µs an issuance more than one for which it waited.
-_QUIET_TURNS: Final = 5
+# A group is handed over once so many turns of the event loop brought nothing more: as many as a request needs from its
+# arrival to its entry. Each statement of the writer gives up the interpreter's lock and has to win it back from the loop; a
+# group that is written while the loop works on the next one cost 150 µs an issuance more than one for which it waited.
+_QUIET_TURNS: Final = STOPS + 2
 _ENOUGH: Final = 64  # entries that are worth a transaction, whatever else may come
 _MOST_WAITING: Final = 20_000  # a disk that hangs must not fill the memory
 

@@ -8,7 +8,7 @@ In this order, each step trusting only what those before it proved:
 4. Audience: exactly one, and ours, or ours bound to a verifier's hash. Times, with the broker's own maximum age and lifetime.
    Required claims. Only then does the kind put it into the job's words.
 
-With the key at hand nothing suspends and no thread is hopped to; the parts around the signature check cost less than it does.
+With the key at hand nothing is waited for and no thread is hopped to; the parts around the signature check cost less than it does.
 The detail of an error never quotes the token.
 """
 
@@ -29,6 +29,7 @@ from broker.tokens import jose
 from broker.tokens.audience import BOUND, challenge_of, split_audience
 from broker.tokens.jwks import IssuerKeys, UnknownKey
 from broker.tokens.observer import Observer, Silent
+from broker.turns import TURN
 
 __all__ = ["REASONS", "TokenVerifier", "challenge_of"]
 
@@ -124,7 +125,10 @@ class TokenVerifier:
                 self._reject(
                     issuer, "key", f"issuer {issuer.name!r} publishes no key that this token can be signed with"
                 )
-        if not key.verifies(token.signed, token.signature):
+        await TURN
+        good = key.verifies(token.signed, token.signature)
+        await TURN
+        if not good:
             self._reject(issuer, "signature", "the token's signature is not good")
         if len(self._headers) < _MOST_HEADERS:  # only of tokens that verified: nobody can fill it with junk
             self._headers[token.header_segment] = header

@@ -25,6 +25,7 @@ CORE = NOUNS | {"keys", "references", "documents", "metrics"}
 ARROWS: dict[str, set[str]] = {
     "values": set(),
     "model": {"values"},
+    "turns": set(),
     "ids": set(),
     "durations": set(),
     "errors": {"model"},
@@ -34,11 +35,11 @@ ARROWS: dict[str, set[str]] = {
     "references": NOUNS,
     "keys": NOUNS,
     "issuers": NOUNS | {"documents"},
-    "tokens": NOUNS | {"issuers", "metrics"},
+    "tokens": NOUNS | {"issuers", "metrics", "turns"},
     "policy": NOUNS | {"documents", "issuers", "backends.seam"},  # what an option is, not how it is minted
-    "ledger": NOUNS | {"keys", "metrics"},
+    "ledger": NOUNS | {"keys", "metrics", "turns"},
     "backends": NOUNS | {"keys", "references"},
-    "exchange": CORE | {"issuers", "tokens", "policy", "ledger", "backends"},
+    "exchange": CORE | {"issuers", "tokens", "policy", "ledger", "backends", "turns"},
     "settings": CORE | {"issuers", "tokens", "backends"},
     "catalog": CORE | {"issuers", "policy", "backends", "settings"},
     "web": CORE | {"tokens", "policy", "ledger", "backends", "exchange"},

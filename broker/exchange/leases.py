@@ -134,18 +134,27 @@ class LeaseKeeper:
         """
         for _ in range(TRIES):
             live = [lease for lease in leases if lease.state in OPEN]
-            changes = tuple(_to_revoking(lease, why, now + SLOWEST) for lease in live)
+            settled = {lease.id: one for lease in live if (one := await self._revoker.at_once(lease, why=why, by=by))}
+            entry = also or Entry()
+            changes = tuple(
+                settled[lease.id].change if lease.id in settled else _to_revoking(lease, why, now + SLOWEST)
+                for lease in live
+            )
+            told = tuple(one.event for one in settled.values())
             try:
                 if changes or also:
-                    await self._ledger.write(replace(also or Entry(), changes=changes))
+                    await self._ledger.write(replace(entry, changes=changes, events=entry.events + told))
                 break
             except LeaseMoved:  # one expired or was ended elsewhere this moment: look again
                 leases = [await self._ledger.lease(lease.id) or lease for lease in leases]
         else:
             raise LedgerUnwritable("the leases kept changing while they were ended; try again")
-        mine = [lease for lease in live if lease.id not in self._held]
+        done = {lease: one.ended for lease, one in settled.items()}
+        for end in done.values():
+            ENDED_COUNT.labels(end.state).inc()
+        mine = [lease for lease in live if lease.id not in self._held and lease.id not in done]
         ended = await asyncio.gather(*(self._revoker.revoke(lease, why=why, by=by) for lease in mine))
-        done = {end.lease: end for end in ended}
+        done |= {end.lease: end for end in ended}
         for lease in live:
             reason = "it was still being made; the request that makes it takes it back"
             done.setdefault(lease.id, Ended(lease=lease.id, state=LeaseState.REVOKING, reason=reason))

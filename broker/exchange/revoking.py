@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from broker.errors import LedgerUnwritable
 from broker.exchange.requests import Ended
 from broker.keys import KeyStore
 from broker.ledger import events
-from broker.ledger.records import Entry, LeaseChange, LeaseMoved, LeaseRecord
+from broker.ledger.records import Entry, Event, LeaseChange, LeaseMoved, LeaseRecord
 from broker.ledger.store import Ledger
 from broker.metrics import ENDED as ENDED_COUNT
 from broker.model import LeaseState
@@ -33,6 +34,7 @@ GRACE: Final = timedelta(hours=1)  # after expiry, how long a failing revocation
 SLOWEST: Final = timedelta(minutes=5)
 SOON: Final = timedelta(seconds=2)  # where only the ledger failed: the target system did its part
 REVOKING: Final = frozenset({LeaseState.REVOKING})
+ACTIVE: Final = frozenset({LeaseState.ACTIVE})
 
 
 class Revoker:
@@ -110,21 +112,28 @@ class Revoker:
             return await self._again(lease, f"unexpected {type(error).__name__}", retry=True)
         return await self._ended(lease, outcome, why=why, by=by)
 
-    async def _ended(self, lease: LeaseRecord, outcome: Gone | StillWorks, *, why: str, by: str) -> Ended:
-        now, tries = datetime.now(UTC), lease.attempts
-        if isinstance(outcome, Gone):
-            state, reason = LeaseState.REVOKED, why
-            event = events.revoked(lease=lease.id, why=why, by=by, attempts=tries, now=now)
-        else:
-            state, reason = LeaseState.IRREVOCABLE, outcome.why
-            event = events.irrevocable(lease=lease.id, why=reason, attempts=tries, now=now)
-        change = LeaseChange(lease=lease.id, expected=REVOKING, state=state, reason=reason, attempts=tries)
+    async def at_once(self, lease: LeaseRecord, *, why: str, by: str) -> "Outcome | None":
+        """How an active lease ends whose backend left no trace: there is nobody to ask, so it needs no intent of its own.
+
+        None where somebody has to be asked. Half the commits at the end of a job, which is waiting for them.
+        """
+        backend = self._backends.get(lease.backend)
+        if backend is None or backend.trace or lease.state is not LeaseState.ACTIVE:
+            return None
         try:
-            await self._ledger.write(Entry(changes=(change,), events=(event,)))
+            said = await backend.revoke(self.unseal(lease))
+        except Exception:  # noqa: BLE001  then it goes the way of every other lease, with its retries
+            return None
+        return _outcome(lease, said, expected=ACTIVE, why=why, by=by)
+
+    async def _ended(self, lease: LeaseRecord, said: Gone | StillWorks, *, why: str, by: str) -> Ended:
+        outcome = _outcome(lease, said, expected=REVOKING, why=why, by=by)
+        try:
+            await self._ledger.write(Entry(changes=(outcome.change,), events=(outcome.event,)))
         except LeaseMoved as moved:
             return Ended(lease=lease.id, state=moved.state or LeaseState.REVOKED)
-        ENDED_COUNT.labels(state).inc()
-        return Ended(lease=lease.id, state=state, reason=outcome.why if isinstance(outcome, StillWorks) else None)
+        ENDED_COUNT.labels(outcome.ended.state).inc()
+        return outcome.ended
 
     async def _again(self, lease: LeaseRecord, problem: str, *, retry: bool) -> Ended:
         now = datetime.now(UTC)
@@ -149,3 +158,26 @@ class Revoker:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, LedgerUnwritable):
             log.error("revocation", error=type(error).__name__)  # the text could hold a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a lease ended: the row's change and the event that belongs to it, for one commit, and what the job is told."""
+
+    change: LeaseChange
+    event: Event
+    ended: Ended
+
+
+def _outcome(
+    lease: LeaseRecord, said: Gone | StillWorks, *, expected: frozenset[LeaseState], why: str, by: str
+) -> Outcome:
+    now, tries = datetime.now(UTC), lease.attempts
+    if isinstance(said, Gone):
+        state, reason, told = LeaseState.REVOKED, why, None
+        event = events.revoked(lease=lease.id, why=why, by=by, attempts=tries, now=now)
+    else:
+        state, reason, told = LeaseState.IRREVOCABLE, said.why, said.why
+        event = events.irrevocable(lease=lease.id, why=reason, attempts=tries, now=now)
+    change = LeaseChange(lease=lease.id, expected=expected, state=state, reason=reason, attempts=tries)
+    return Outcome(change, event, Ended(lease=lease.id, state=state, reason=told))

@@ -36,7 +36,7 @@ def judge(measured: Measured) -> list[Goal]:
             limit=GOAL_RATIO,
         ),
         Goal(name=f"p99 to p50, {GOAL_AT} connections", value=line.tail, limit=GOAL_TAIL),
-        Goal(name="resident memory after the run, MB", value=measured.memory_after, limit=GOAL_MEMORY),
+        Goal(name=f"resident memory, {GOAL_AT} connections, MB", value=measured.memory[GOAL_AT], limit=GOAL_MEMORY),
     ]
     if line.commits is not None:
         goals.append(
@@ -60,5 +60,10 @@ def table(measured: Measured) -> str:
             f"  {line.subject:<16}{line.connections:>6}{line.rate:>10.0f}{line.cpu:>9.1f}{ratio:>10}"
             f"{line.p50:>9.2f}{line.p99:>9.2f}{line.tail:>9.2f}{commits:>9}"
         )
-    out += ["", f"  resident memory: {measured.memory_before:.0f} MB before, {measured.memory_after:.0f} MB after", ""]
+    by_connections = ", ".join(f"{size:.0f} at {connections}" for connections, size in measured.memory.items())
+    out += [
+        "",
+        f"  resident MB: {measured.memory_before:.0f} idle, {by_connections} connections, {measured.memory_after:.0f} at the end",
+        "",
+    ]
     return "\n".join(out)

@@ -55,6 +55,9 @@ class Measured:
     floors: dict[str, float]
     lines: list[Line]
     memory_before: float  # resident MB, ready and idle
+    memory: dict[
+        int, float
+    ]  # connections -> resident MB after the first round at that number, and at none larger before
     memory_after: float
 
 
@@ -79,7 +82,7 @@ class Rounds:
     def run(self) -> Measured:
         """Raises RuntimeError where a server does not come up or any answer is not the one that was asked for."""
         with server.broker(self.folder, issuer=self.issuer.url) as subject, ExitStack() as servers:
-            before = resident_megabytes(subject.pid)
+            before, memory = resident_megabytes(subject.pid), {}
             size = 0
             for name in SUBJECTS:
                 size = self.drive(subject, name, 1, self.effort.warm).result.bytes
@@ -92,12 +95,14 @@ class Rounds:
                     for name, target in ((CONSTANT, constant), *((name, subject) for name in SUBJECTS)):
                         sample = self.drive(target, name, connections, self.effort.requests)
                         self.samples.setdefault((name, connections), []).append(sample)
+                    if number == 0:
+                        memory[connections] = resident_megabytes(subject.pid)
             after = resident_megabytes(subject.pid)
         floors = {name: median(values) * 1e6 for name, values in self.bare.items()}
         lines = [self.line(name, connections, floors) for name, connections in self.samples]
         order = (CONSTANT, *SUBJECTS)
         lines.sort(key=lambda line: (order.index(line.subject), line.connections))
-        return Measured(floors=floors, lines=lines, memory_before=before, memory_after=after)
+        return Measured(floors=floors, lines=lines, memory_before=before, memory=memory, memory_after=after)
 
     def bare_floors(self) -> None:
         count = self.effort.bare

@@ -21,6 +21,7 @@ from broker.ledger.records import AlreadyRedeemed, Entry, EventQuery, LeaseMoved
 from broker.ledger.store import Ledger
 from broker.ledger.writer import LedgerDamaged
 from broker.model import LeaseState
+from broker.turns import STOPS, TURN
 from tests.unit.ledger.story import NOON, ORIGIN, everything, issuance, lease, move, open_ledger, refusal, session
 
 ACTIVE, REVOKING, REVOKED = LeaseState.ACTIVE, LeaseState.REVOKING, LeaseState.REVOKED
@@ -328,6 +329,28 @@ async def test_a_group_is_one_commit(ledger: Ledger, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ledger._writer, "commit", lambda group: groups.append(len(group)) or commit(group))
     await asyncio.gather(*(ledger.write(issuance()) for _ in range(40)))
     assert groups == [40]
+
+
+async def test_requests_that_are_still_on_their_way_share_the_commit(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+    commit = ledger._writer.commit
+    monkeypatch.setattr(ledger._writer, "commit", lambda group: groups.append(len(group)) or commit(group))
+
+    async def arrives_after(turns: int) -> None:
+        for _ in range(turns):
+            await TURN
+        await ledger.write(issuance())
+
+    await asyncio.gather(*(arrives_after(turns) for turns in (0, 0, 3, STOPS, 2 * STOPS)))
+    assert groups == [5]
+    groups.clear()
+    await asyncio.gather(
+        *(arrives_after(turns) for turns in range(200))
+    )  # a stream that never pauses is no reason to wait
+    assert groups[0] in range(60, 70)
+    assert sum(groups) == 200
 
 
 async def test_the_files_are_private(ledger: Ledger, tmp_path: Path) -> None:

@@ -104,11 +104,18 @@ class TooManyRefusals(RequestRefused):
 
 class BrokerUnavailable(BrokerError):
     status, title, oauth_error = 503, "The broker cannot answer now", "temporarily_unavailable"
-    retry_after = 2
+    retry_after: int | None = 2
 
 
 class BackendFailed(BrokerUnavailable):
+    """`hopeless`: the target system said no, and will say so again; the client must not wait for another answer."""
+
     status, title = 502, "A backend failed"
+
+    def __init__(self, detail: str, *, reason: str = "", case: str | None = None, hopeless: bool = False) -> None:
+        super().__init__(detail, reason=reason, case=case, extra={"retryable": False} if hopeless else None)
+        if hopeless:
+            self.retry_after = None
 
 
 class IssuerUnreachable(BrokerUnavailable):

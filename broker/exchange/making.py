@@ -165,6 +165,9 @@ class Maker:
             await self._ledger.write(Entry(events=(refused,)))
         if isinstance(error, LedgerUnwritable) or not isinstance(error, Exception):
             return error  # cancelled: the request is gone, the leases were undone
+        if isinstance(error, BackendError) and not error.retry:
+            told = "a backend refused to give the credential, and would again; nothing was issued. Show the case to the broker's operators"
+            return BackendFailed(told, reason=reason, case=case, hopeless=True)
         told = "a backend did not give the credential; nothing was issued. Try again with the same nonce"
         return BackendFailed(told, reason=reason, case=case)
 

@@ -230,5 +230,5 @@ def _answers() -> dict[str, Any]:
         "Introspection": thing("active", active={"type": "boolean"}),
         "Empty": {"type": "object"},
         "OAuthError": thing("error", error=text, error_description=text, case=text),
-        "Problem": thing("type title status", type=text, title=text, status={"type": "integer"}, detail=text, case=text),
+        "Problem": thing("type title status", type=text, title=text, status={"type": "integer"}, detail=text, case=text, retryable={"type": "boolean"}),
     }  # fmt: skip

@@ -254,7 +254,7 @@ async def test_when_the_third_mint_fails_nothing_is_left(
     leases, roles = stage.world.leases(), stage.world.roles()
     token = ci.sign(JOB, audience=stage.broker.url)
     status, body = await ask(http, stage.broker, token, "payments/deploy", "payments/db", "payments/broken")
-    assert (status, body["title"]) == (502, "A backend failed"), body
+    assert (status, body["title"], body["retryable"]) == (502, "A backend failed", False), body
     assert "role" not in body["detail"]  # what the server said stays here
     books = Books(stage.broker.folder)
     (failed,) = [event for event in books.events if event["type"] == "failed" and event["case"] == body["case"]]

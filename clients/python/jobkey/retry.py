@@ -1,6 +1,7 @@
 """Try again, for as long as a person would still wait.
 
-Only what can help is repeated: 429 (after its Retry-After), 502, 503, 504 and no answer at all. A refusal is an answer.
+Only what can help is repeated: 429 (after its Retry-After), 502, 503, 504 and no answer at all. A refusal is an answer,
+and so is a problem that says of itself that it is not `retryable`.
 Waits grow from a quarter of a second to eight, each drawn from half to whole (jitter: a thousand jobs that lost the
 same broker must not come back in the same millisecond).
 """
@@ -50,7 +51,7 @@ def persist(
         except ConnectionFailed as error:
             problem = Problem(0, {"detail": str(error)})
         except Problem as error:
-            if error.status not in RETRIED:
+            if error.status not in RETRIED or error.document.get("retryable") is False:
                 raise
             problem = error
         pause = wait * (0.5 + os.urandom(1)[0] / 510)

@@ -251,6 +251,15 @@ def test_retries(status: int, broker: FakeBroker, jobkey: Run) -> None:
     assert len({body["nonce"] for body in broker.bodies}) == 1
 
 
+def test_what_says_that_waiting_is_no_use_is_told_at_once(broker: FakeBroker, jobkey: Run) -> None:
+    broker.script = [
+        Scripted(status=502, body=b'{"title": "A backend failed", "case": "case_0123", "retryable": false}')
+    ]
+    done = jobkey("exec", "payments/token", "--", "true")
+    assert (done.returncode, "case_0123" in done.stderr) == (69, True)
+    assert len([request for request in broker.requests if request[0] == "POST"]) == 1
+
+
 def test_patience_ends(broker: FakeBroker, env: dict[str, str], jobkey: Run) -> None:
     broker.script = [
         Scripted(status=503, body=b'{"title": "The ledger cannot be written"}', headers={"Retry-After": "3600"})

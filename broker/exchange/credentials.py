@@ -21,7 +21,7 @@ from broker.errors import (
 )
 from broker.exchange import sessions
 from broker.exchange.floods import Floods
-from broker.exchange.leases import OPEN, LeaseKeeper, refused_many
+from broker.exchange.leases import OPEN, LeaseKeeper
 from broker.exchange.making import Caller, Decided, Maker
 from broker.exchange.requests import CredentialRequest, Issued, IssuedSession
 from broker.keys import KeyStore
@@ -161,7 +161,7 @@ class Exchange:
         if not policies.names(token):
             case, closed = self.floods.stranger(token, asked, now=now)
             if closed:
-                await self.ledger.write(Entry(events=tuple(refused_many(window, now) for window in closed)))
+                await self.keeper.strangers(closed, now)
             return case
         case = ids.new("case")
         told: dict[str, Any] = {

@@ -279,12 +279,20 @@ class LeaseKeeper:
                     await self._ledger.write(Entry(changes=(change,), events=told))
                     ENDED_COUNT.labels(LeaseState.EXPIRED).inc()
 
-    async def _flush_strangers(self, now: datetime, *, every: bool = False) -> None:
-        self._windows += self._floods.close_windows(now=now, every=every)
+    async def strangers(self, windows: Sequence[Strangers], now: datetime) -> None:
+        """Record these windows; they are kept while the ledger cannot be written. Raises LedgerUnwritable."""
+        self._windows += windows
         if self._windows:
-            del self._windows[:-MOST_OWNERS]  # while the ledger cannot be written they wait, within reason
-            await self._ledger.write(Entry(events=tuple(refused_many(window, now) for window in self._windows)))
-            self._windows.clear()
+            # Taken out first: what was handed in is written even where this is cancelled, and must not be counted twice.
+            handed, self._windows = self._windows, []
+            try:
+                await self._ledger.write(Entry(events=tuple(refused_many(window, now) for window in handed)))
+            except LedgerUnwritable:
+                self._windows = (handed + self._windows)[-MOST_OWNERS:]  # they wait, within reason
+                raise
+
+    async def _flush_strangers(self, now: datetime, *, every: bool = False) -> None:
+        await self.strangers(list(self._floods.close_windows(now=now, every=every)), now)
 
 
 def refused_many(window: Strangers, now: datetime) -> Event:

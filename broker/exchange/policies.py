@@ -6,8 +6,7 @@ what decided it. A set that does not load changes nothing, and is recorded too.
 
 import asyncio
 import contextlib
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +42,6 @@ class Policies:
         self._folder, self._guardrails = folder, guardrails
         self._issuers, self._urls, self._targets = issuers, issuer_urls, targets
         self._current: PolicySet | None = None
-        self._versions: dict[str, PolicyVersion] = {}  # of every load since the last one in force: sha256 -> text
         self._ledger: Ledger | None = None
         self._watcher: PolicyWatcher | None = None
         self._news: asyncio.Queue[PolicySet | ConfigError] = asyncio.Queue()
@@ -68,14 +66,6 @@ class Policies:
         loaded = load_policies(
             self._folder, issuers=self._issuers, issuer_urls=self._urls, targets=self._targets, guardrails=guardrails
         )
-        versions = {
-            source.sha256: PolicyVersion(sha256=source.sha256, name=source.name, text=source.text)
-            for source in loaded.sources
-        }
-        if text:
-            digest = hashlib.sha256(text).hexdigest()
-            versions[digest] = PolicyVersion(sha256=digest, name=GUARDRAILS, text=text.decode())
-        self._versions |= versions  # a set that waits to be recorded still needs its texts
         if self._current is None:
             self._current = loaded
         return loaded
@@ -144,9 +134,7 @@ class Policies:
         now = _digests(fresh)
         changed = {name: digest for name, digest in now.items() if before.get(name) != digest}
         removed = sorted(before.keys() - now.keys())
-        versions = tuple(
-            version for digest, version in self._versions.items() if f"sha256:{digest}" in changed.values()
-        )
+        versions = tuple(text for text in _texts(fresh) if f"sha256:{text.sha256}" in changed.values())
         if changed or removed:
             told = events.policy_changed(policy_set=fresh.version, policies=changed, removed=removed)
             await self._ledger.write(Entry(policies=versions, events=told))
@@ -169,9 +157,6 @@ class Policies:
 
     def _use(self, fresh: PolicySet) -> None:
         self._current = fresh
-        if self._news.empty():
-            used = {digest.removeprefix("sha256:") for digest in _digests(fresh).values()}
-            self._versions = {digest: version for digest, version in self._versions.items() if digest in used}
         POLICY_LOADS.labels("loaded").inc()
         POLICIES.set(len(fresh.policies))
         log.info("policies", count=len(fresh.policies), version=fresh.version)
@@ -182,3 +167,11 @@ def _digests(policies: PolicySet) -> dict[str, str]:
     if policies.guardrails.document is not None:
         digests[GUARDRAILS] = f"sha256:{policies.guardrails.sha256}"
     return digests
+
+
+def _texts(policies: PolicySet) -> Iterator[PolicyVersion]:
+    """From the set itself: a set that waits to be recorded keeps its own texts, whatever is loaded after it."""
+    for source in policies.sources:
+        yield PolicyVersion(sha256=source.sha256, name=source.name, text=source.text)
+    if policies.guardrails.document is not None:
+        yield PolicyVersion(sha256=policies.guardrails.sha256, name=GUARDRAILS, text=policies.guardrails.text)

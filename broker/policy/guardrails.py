@@ -60,6 +60,7 @@ class Guardrails:
     owners: tuple[str, ...] | None = None
     folders: Mapping[str, FolderLimits] = field(default_factory=dict)
     sha256: str = hashlib.sha256(b"").hexdigest()
+    text: str = field(default="", repr=False, compare=False)  # as written, for the ledger
     document: Document | None = field(default=None, repr=False, compare=False)
 
     def limits(self, folder: str) -> Iterator[tuple[str, FolderLimits]]:
@@ -143,6 +144,7 @@ def read_guardrails(text: str | bytes, name: str) -> Guardrails:
         owners=None if file.owners is None else tuple(file.owners),
         folders={_folder(name): _limits(part) for name, part in file.folders.items()},
         sha256=hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest(),
+        text=text if isinstance(text, str) else text.decode(),  # UTF-8: it was parsed
         document=document,
     )
 

@@ -76,6 +76,13 @@ class Failing(Ledger):
         await super().write(entry)
 
 
+def verified(now: datetime) -> VerifiedToken:
+    return VerifiedToken(
+        issuer="ci", kind="github", claims={"sub": "x"}, job=JobIdentity(project="acme/payments"), unsafe_triggers=(),
+        token_key=ids.new("tok").encode().ljust(32)[:32], issued_at=now, expires_at=now + timedelta(minutes=5),
+    )  # fmt: skip
+
+
 @dataclass
 class Scene:
     ledger: Failing
@@ -84,17 +91,27 @@ class Scene:
     targets: dict[str, Target]
     maker: Maker
     path: Path
+    floods: Floods
     key: VerifierKey = field(init=False)
 
     def __post_init__(self) -> None:
         self.key = self.ledger.key
 
+    def stranger(self, *, ago: timedelta) -> str:
+        """One refusal that is only counted; its case."""
+        now = datetime.now(UTC)
+        return self.floods.stranger(verified(now), ("payments/one",), now=now - ago)[0]
+
+    async def counted(self) -> dict[str, list[int]]:
+        """What the ledger says of strangers: case -> the count of each event."""
+        found: dict[str, list[int]] = {}
+        for event in await self.ledger.events(EventQuery(type="refused-many")):
+            found.setdefault(event.body["case"], []).append(event.body["count"])
+        return found
+
     def decided(self, *backends: str, ttl: float = 60) -> Decided:
         now = datetime.now(UTC)
-        token = VerifiedToken(
-            issuer="ci", kind="github", claims={"sub": "x"}, job=JobIdentity(project="acme/payments"), unsafe_triggers=(),
-            token_key=ids.new("tok").encode().ljust(32)[:32], issued_at=now, expires_at=now + timedelta(minutes=5),
-        )  # fmt: skip
+        token = verified(now)
         session = ids.new("ses")
         secret = sessions.new_secret(session)
         record = sessions.open_session(token, '{"sub":"x"}', session=session, secret=secret, nonce=None)
@@ -128,9 +145,11 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     ledger = await Failing.open(f"sqlite:///{path}", keys=keys, origin="broker.example")
     assert isinstance(ledger, Failing)
     targets = {"one": Target("one"), "two": Target("two"), "signer": Target("signer", trace=False)}
-    keeper = LeaseKeeper(ledger, targets, keys, Floods())
+    floods = Floods()
+    keeper = LeaseKeeper(ledger, targets, keys, floods)
     await keeper.start()
-    yield Scene(ledger, keys, keeper, targets, Maker(backends=targets, ledger=ledger, keys=keys, keeper=keeper), path)
+    maker = Maker(backends=targets, ledger=ledger, keys=keys, keeper=keeper)
+    yield Scene(ledger, keys, keeper, targets, maker, path, floods)
     await keeper.close()
     await ledger.close()
 
@@ -271,3 +290,106 @@ async def test_the_keeper_outlives_a_surprise_and_says_whether_it_lives(
     monkeypatch.setattr(scene.ledger, "due", due)
     await scene.keeper.close()
     assert not scene.keeper.alive
+
+
+async def test_what_falls_due_between_the_keepers_look_and_its_sleep_is_not_slept_past(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided, next_due, issued = scene.decided("signer", ttl=0.1), scene.ledger.next_due, asyncio.Event()
+
+    async def then_one_is_issued() -> datetime | None:
+        following = await next_due()
+        if not issued.is_set():
+            issued.set()
+            await scene.maker.make(decided)  # the keeper has looked, and found nothing for as long as it ever sleeps
+        return following
+
+    monkeypatch.setattr(scene.ledger, "next_due", then_one_is_issued)
+    scene.keeper.expect(datetime.now(UTC))
+    async with asyncio.timeout(SOON):
+        await issued.wait()
+    async with asyncio.timeout(SOON):
+        while await scene.states(decided.caller.record.id) != [LeaseState.EXPIRED]:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_wake_up_ends_a_long_sleep_and_a_later_instant_does_not_put_it_off(scene: Scene) -> None:
+    await asyncio.sleep(0.4)  # it sleeps for as long as it ever does
+    decided = scene.decided("signer", ttl=0.1)
+    await scene.maker.make(decided)
+    scene.keeper.expect(datetime.now(UTC) + timedelta(hours=1))
+    async with asyncio.timeout(SOON):
+        while await scene.states(decided.caller.record.id) != [LeaseState.EXPIRED]:
+            await asyncio.sleep(0.01)
+
+
+def counts(entry: Entry) -> bool:
+    return any(event.type == "refused-many" for event in entry.events)
+
+
+async def test_counted_strangers_wait_for_a_ledger_that_is_full(scene: Scene) -> None:
+    tried = asyncio.Event()
+
+    def full(entry: Entry) -> bool:
+        if counts(entry):
+            tried.set()
+        return counts(entry)
+
+    scene.ledger.full = full  # type: ignore[method-assign]
+    first = scene.stranger(ago=timedelta(minutes=2))
+    for _ in range(2):
+        tried.clear()
+        scene.keeper.expect(datetime.now(UTC))
+        async with asyncio.timeout(SOON):
+            await tried.wait()
+    second = scene.stranger(ago=timedelta(minutes=2))  # the first window is closed: another case
+    scene.ledger.full = lambda _: False  # type: ignore[method-assign]
+    scene.keeper.expect(datetime.now(UTC))
+    async with asyncio.timeout(SOON):
+        while not (counted := await scene.counted()):
+            await asyncio.sleep(0.01)
+    assert counted == {first: [1], second: [1]}
+    await scene.keeper.close()
+    assert await scene.counted() == counted
+    scene.prove()
+
+
+async def test_counted_strangers_are_recorded_at_shutdown(scene: Scene) -> None:
+    """Those whose minute is not over, and those that a full ledger had left."""
+    tried = asyncio.Event()
+
+    def full(entry: Entry) -> bool:
+        if counts(entry):
+            tried.set()
+        return counts(entry)
+
+    scene.ledger.full = full  # type: ignore[method-assign]
+    left = scene.stranger(ago=timedelta(minutes=2))
+    scene.keeper.expect(datetime.now(UTC))
+    async with asyncio.timeout(SOON):
+        await tried.wait()
+    fresh = {scene.stranger(ago=timedelta()) for _ in range(3)}
+    scene.ledger.full = lambda _: False  # type: ignore[method-assign]
+    await scene.keeper.close()
+    assert await scene.counted() == {left: [1], fresh.pop(): [3]}
+    scene.prove()
+
+
+async def test_strangers_are_counted_once_where_the_keeper_stops_while_it_records_them(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = scene.ledger.write, asyncio.Event()
+
+    async def slow(entry: Entry) -> None:
+        await write(entry)
+        if counts(entry) and not written.is_set():
+            written.set()
+            await asyncio.Event().wait()  # durable, and the keeper not yet told
+
+    monkeypatch.setattr(scene.ledger, "write", slow)
+    case = scene.stranger(ago=timedelta(minutes=2))
+    scene.keeper.expect(datetime.now(UTC))
+    async with asyncio.timeout(SOON):
+        await written.wait()
+    await scene.keeper.close()
+    assert await scene.counted() == {case: [1]}

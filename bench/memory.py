@@ -23,7 +23,8 @@ class Memory:
     """`samples` are pairs of issuances so far and resident MB."""
 
     issuances: int
-    cpu: float  # µs an issuance
+    cpu: float  # µs an issuance, the end of earlier leases included
+    cpu_by_tenth: list[float]  # as the ledger grows
     samples: list[tuple[int, float]]
     goals: list[Goal]
 
@@ -31,7 +32,7 @@ class Memory:
 def million(folder: Path, issuer: BenchIssuer, workers: Executor, *, count: int) -> Memory:
     """Raises RuntimeError where any answer is not a credential. Tokens are ES256: signing a million of RS256 takes longer than the run."""
     samples: list[tuple[int, float]] = []
-    cpu = 0.0
+    spent: list[tuple[int, float]] = []  # issuances and CPU seconds of each batch
     with server.broker(folder, issuer=issuer.url) as subject:
         samples.append((0, resident_megabytes(subject.pid)))
         done = 0
@@ -44,7 +45,7 @@ def million(folder: Path, issuer: BenchIssuer, workers: Executor, *, count: int)
                     port=subject.port, connections=32, body=body("identity-token"), bearers=bearers, expect='"issuance"'
                 )
             )
-            cpu += cpu_seconds(subject.pid) - begin
+            spent.append((size, cpu_seconds(subject.pid) - begin))
             done += size
             samples.append((done, resident_megabytes(subject.pid)))
             if done % (BATCH * 10) == 0 or done == count:
@@ -55,4 +56,11 @@ def million(folder: Path, issuer: BenchIssuer, workers: Executor, *, count: int)
         Goal(name="resident memory at its most, MB", value=max(size for _, size in samples), limit=GOAL_MEMORY),
         Goal(name="growth after the first tenth, MB", value=growth, limit=GROWTH),
     ]
-    return Memory(issuances=count, cpu=cpu / count * 1e6, samples=samples, goals=goals)
+    parts = [spent[len(spent) * at // 10 : len(spent) * (at + 1) // 10] for at in range(10)]
+    by_tenth = [_mean(part) for part in parts if part]
+    return Memory(issuances=count, cpu=_mean(spent), cpu_by_tenth=by_tenth, samples=samples, goals=goals)
+
+
+def _mean(batches: list[tuple[int, float]]) -> float:
+    """µs an issuance."""
+    return sum(cpu for _, cpu in batches) / sum(size for size, _ in batches) * 1e6

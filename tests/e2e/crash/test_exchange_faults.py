@@ -6,11 +6,11 @@ target is a fake: it knows what lives in it and until when. Windows are held ope
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -27,6 +27,7 @@ from broker.settings import load_settings
 from tests.e2e.broker_process import JOB, POLICY
 from tests.fakes.issuer import FakeIssuer
 
+Got = TypeVar("Got")
 SOON = 5.0
 URL = "http://127.0.0.1:8400"
 NONCE = "n" * 24
@@ -173,6 +174,13 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             assert isinstance(target, Target)
             async with TestClient(TestServer(opened.application())) as http:
                 yield Scene(opened, commits, target, http, issuer, policy)
+                commits.go_on.set()  # whatever a test that failed left waiting
+                target.gate.set()
+
+
+async def soon(awaited: Awaitable[Got]) -> Got:
+    async with asyncio.timeout(SOON):
+        return await awaited
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -290,15 +298,15 @@ async def test_a_lease_that_was_pending_when_the_retry_looked_does_not_outlive_i
     scene.target.gate.clear()
     scene.commits.stops = takes_over
     earlier = asyncio.create_task(scene.ask(token, nonce=NONCE))
-    await scene.target.entered.wait()
+    await soon(scene.target.entered.wait())
     retry = asyncio.create_task(scene.ask(token, nonce=NONCE))
-    await scene.commits.stopped.wait()  # it saw a pending lease, and has not yet said that it must go
+    await soon(scene.commits.stopped.wait())  # it saw a pending lease, and has not yet said that it must go
     scene.target.gate.set()
-    lost = await earlier
+    lost = await soon(earlier)
     assert lost.status == 200
     assert await scene.active(lost.body["session"]["id"]) == {lost.lease}
     scene.commits.go_on.set()
-    await only_the_retry_lives(scene, await retry, [lost.lease])
+    await only_the_retry_lives(scene, await soon(retry), [lost.lease])
     assert (await scene.ask(lost.secret)).status == 401
 
 
@@ -308,14 +316,14 @@ async def test_a_lease_that_the_retry_did_not_see_does_not_outlive_it(scene: Sce
     opened = await scene.ask(token, nonce=NONCE)
     scene.commits.stops = takes_over
     retry = asyncio.create_task(scene.ask(token, nonce=NONCE))
-    await scene.commits.stopped.wait()
+    await soon(scene.commits.stopped.wait())
     scene.target.entered.clear()
     scene.target.gate.clear()
     late = asyncio.create_task(scene.ask(opened.secret))
-    await scene.target.entered.wait()  # with the old secret, which is still good
+    await soon(scene.target.entered.wait())  # with the old secret, which is still good
     if delivered:
         scene.target.gate.set()
-        await late
+        await soon(late)
     (unseen,) = {one.id for one in await scene.broker.ledger.leases_of(opened.body["session"]["id"])} - {opened.lease}
     scene.commits.go_on.set()
     if not delivered:
@@ -323,9 +331,9 @@ async def test_a_lease_that_the_retry_did_not_see_does_not_outlive_it(scene: Sce
             while (await scene.lease(unseen)).state is LeaseState.PENDING:
                 await asyncio.sleep(0.01)
         scene.target.gate.set()
-    answer = await late
+    answer = await soon(late)
     assert answer.status == (200 if delivered else 401)
-    await only_the_retry_lives(scene, await retry, [opened.lease, unseen])
+    await only_the_retry_lives(scene, await soon(retry), [opened.lease, unseen])
 
 
 # Policies that change meanwhile ---------------------------------------------------------------------------------------
@@ -335,12 +343,12 @@ async def test_the_event_names_the_policies_that_decided(scene: Scene) -> None:
     old = scene.broker.policies.current
     scene.target.gate.clear()
     asked = asyncio.create_task(scene.ask(scene.token()))
-    await scene.target.entered.wait()
+    await soon(scene.target.entered.wait())
     scene.policy.write_text(written(LINE, ONE_MORE))
     scene.broker.policies.reload_soon()
     await until(lambda: scene.broker.policies.current.version != old.version)
     scene.target.gate.set()
-    answer = await asked
+    answer = await soon(asked)
     assert answer.status == 200
     event = await scene.event(answer.body["issuance"])
     assert event["policy_set"] == old.version

@@ -19,6 +19,7 @@ from broker.ledger.checkpoint import VerifierKey
 from broker.ledger.export import export_log
 from broker.ledger.fsck import verify_database
 from broker.ledger.reader import open_reader
+from broker.ledger.schema import metadata
 from broker.ledger.verify import Report, verify_log
 from tests.unit.ledger.story import NOON, everything, issuance, open_ledger, refusal
 
@@ -350,12 +351,12 @@ def test_a_mirror_may_keep_older_partial_tiles_but_not_false_ones(large: Built, 
 
 
 def _content(path: Path) -> list[Any]:
+    """Every row of the tables that the broker reads, asked by name: what the file says of itself may be what was changed."""
     with open_reader(path) as reader:
-        names = [
-            row[0]
-            for row in reader.connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+        return [
+            (name, sorted(reader.connection.execute(f"SELECT * FROM {name}").fetchall(), key=repr))
+            for name in sorted(metadata.tables)
         ]
-        return [(name, reader.connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2 LIMIT -1" if name != "alembic_version" else f"SELECT * FROM {name}").fetchall()) for name in names]  # fmt: skip
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

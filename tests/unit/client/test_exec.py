@@ -62,9 +62,19 @@ time.sleep(30)
 """
 
 
+# A shell starts what it puts into the background with SIGINT ignored, and children inherit that: a test run by such a shell
+# would test the shell.
+FRESH = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, "-m", "jobkey", *sys.argv[1:]])
+"""
+
+
 def start(env: dict[str, str], *argv: str, **more: Any) -> "subprocess.Popen[str]":
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": env}
-    return subprocess.Popen([sys.executable, "-m", "jobkey", *argv], **(options | more))
+    return subprocess.Popen([sys.executable, "-c", FRESH, *argv], **(options | more))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])

@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import structlog
+
 from broker import ids
 from broker.backends.seam import Backend, BackendError, Handle
 from broker.errors import BackendFailed, LeaseEnded, NotRenewable, UnknownLease
@@ -18,6 +20,8 @@ from broker.model import GrantRequest, LeaseState, Secret
 from broker.policy import AllowedGrant
 
 ACTIVE: Final = frozenset({LeaseState.ACTIVE})
+
+log: Final = structlog.get_logger("jobkey.exchange")
 
 
 class Lifetimes:
@@ -73,12 +77,14 @@ class Lifetimes:
             real = await backend.renew(handle, until)
         except Exception as error:  # noqa: BLE001  a backend's surprise is a 502 too
             reason = str(error) if isinstance(error, BackendError) else f"unexpected {type(error).__name__}"
+            log.warning("renewal-failed", lease=lease.id, backend=lease.backend, reason=reason)
             if isinstance(error, BackendError) and not error.retry:  # a no; all else may have been done, unheard
                 await self._change(_lasting(lease, lease.expires_at))
                 self._keeper.expect(lease.expires_at)
-            raise BackendFailed(
-                "the backend did not renew the credential; it still works until its old end", reason=reason
-            ) from None
+                told = "the backend refused to renew the credential, and would again; it works until its end"
+                raise BackendFailed(told, reason=reason, hopeless=True) from None
+            told = "the backend did not say whether it renewed the credential; it works at least until its old end"
+            raise BackendFailed(told, reason=reason) from None
         renewed = replace(lease, expires_at=real)
         await self._change(_lasting(lease, real), events.renewed(lease=renewed, now=now))
         self._keeper.expect(real)

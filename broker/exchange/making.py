@@ -105,7 +105,7 @@ class Maker:
     async def _orders(self, decided: Decided, issuance: str) -> list[Making]:
         try:
             return [self._order(decided, granted, issuance) for granted in decided.granted]
-        except BackendError as error:  # the plan of one is impossible; nothing was claimed and nothing made
+        except Exception as error:  # noqa: BLE001  a plan that fails, however, is a 502; nothing was claimed and nothing made
             raise await self._failed(decided, (), issuance, error, claimed=False) from None
 
     def _order(self, decided: Decided, granted: AllowedGrant, issuance: str) -> Making:

@@ -46,7 +46,7 @@ class Target(Backend):
         self.alive: dict[str, datetime] = {}
         self.entered, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
-        self.planning: BackendError | None = None
+        self.planning: Exception | None = None
         self.minting: Exception | None = None
         self.renewing: tuple[Exception, bool] | None = None  # and whether it was done before the answer was lost
 
@@ -266,8 +266,9 @@ async def test_the_client_is_told_whether_to_try_again(scene: Scene, step: str, 
     scene.prove()
 
 
-async def test_a_surprise_in_a_backend_may_be_tried_again(scene: Scene) -> None:
-    scene.target.minting = RuntimeError("secret-in-a-message")
+@pytest.mark.parametrize("step", ["planning", "minting"])
+async def test_a_surprise_in_a_backend_may_be_tried_again(scene: Scene, step: str) -> None:
+    setattr(scene.target, step, RuntimeError("secret-in-a-message"))
     answer = await scene.ask(scene.token(), nonce=NONCE)
     assert (answer.status, "retryable" in answer.body) == (502, False)
     assert "Retry-After" in answer.headers

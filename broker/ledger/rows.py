@@ -5,8 +5,12 @@ so that a body that cannot be written fails its own request and nobody else's.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final
+
+import orjson
 
 from broker.ledger import canonical
 from broker.ledger.events import clip, unix_ms
@@ -19,6 +23,7 @@ from broker.values import value
 Row = tuple[Any, ...]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_changed: Final = attrgetter(*[field.name for field in fields(LeaseChange) if field.name != "lease"])
 
 
 @value(frozen=True, slots=True)
@@ -193,9 +198,26 @@ def stored_event(row: Sequence[Any]) -> StoredEvent:
     return StoredEvent(seq=row[0], id=row[1], time=instant(row[2]), type=row[3], leaf=row[4])
 
 
+def moves(changes: Sequence[LeaseChange]) -> tuple[LeaseState, frozenset[LeaseState]] | None:
+    """The state that all these leases go to and the states they come from, where nothing else changes; None where it does."""
+    first = changes[0]
+    if first.state is LeaseState.REVOKING:  # keeps its next attempt
+        return None
+    plain = _changed(LeaseChange(lease="", expected=first.expected, state=first.state))
+    return (first.state, first.expected) if all(_changed(one) == plain for one in changes) else None
+
+
+def move_values(changes: Sequence[LeaseChange], state: LeaseState, expected: frozenset[LeaseState]) -> dict[str, Any]:
+    """The parameters of statements.MOVE_LEASES."""
+    return {
+        "to_leases": orjson.dumps([change.lease for change in changes]).decode(),
+        "to_state": state.value,
+        **_from(expected),
+    }
+
+
 def change_values(change: LeaseChange) -> dict[str, Any]:
-    """The parameters of statements.change_lease."""
-    states = sorted(state.value for state in change.expected)
+    """The parameters of statements.CHANGE_LEASE."""
     return {
         "to_lease": change.lease,
         "to_state": change.state.value,
@@ -206,8 +228,13 @@ def change_values(change: LeaseChange) -> dict[str, Any]:
         "to_reason": None if change.reason is None else clip(change.reason),
         "to_attempts": change.attempts,
         "to_next_attempt": ms_or_none(change.next_attempt),
-        **{f"from_{at}": states[at] if at < len(states) else None for at in range(len(LeaseState))},
+        **_from(change.expected),
     }
+
+
+def _from(expected: frozenset[LeaseState]) -> dict[str, str | None]:
+    states = sorted(state.value for state in expected)
+    return {f"from_{at}": states[at] if at < len(states) else None for at in range(len(LeaseState))}
 
 
 def session_change_values(change: SessionChange) -> dict[str, Any]:

@@ -33,8 +33,8 @@ from broker.ledger.checkpoint import (
 )
 from broker.ledger.merkle import root
 from broker.ledger.reader import Reader
-from broker.ledger.records import AlreadyRedeemed, LeaseMoved
-from broker.ledger.rows import Prepared, Row, change_values, session_change_values, session_record
+from broker.ledger.records import AlreadyRedeemed, LeaseChange, LeaseMoved
+from broker.ledger.rows import Prepared, Row, change_values, move_values, moves, session_change_values, session_record
 from broker.ledger.tiles import WIDTH, Tree, hashes_of
 from broker.model import LeaseState
 
@@ -170,14 +170,23 @@ class Writer:
 
     def _seldom(self, connection: sqlite3.Connection, group: Sequence[Prepared]) -> None:
         for one in group:
-            for change in one.entry.changes:
-                if connection.execute(statements.CHANGE_LEASE, change_values(change)).rowcount != 1:
-                    raise _ApartError
+            self._change(connection, one.entry.changes)
             for ended in one.entry.sessions:
                 if connection.execute(statements.CHANGE_SESSION, session_change_values(ended)).rowcount != 1:
                     raise _ApartError
             versions = [(version.sha256, version.name, version.text) for version in one.entry.policies]
             _insert(connection, statements.POLICIES, versions)
+
+    @staticmethod
+    def _change(connection: sqlite3.Connection, changes: Sequence[LeaseChange]) -> None:
+        """Raises _ApartError where a lease was not in the state it had to be in."""
+        if len(changes) > 1 and (move := moves(changes)) is not None:
+            if connection.execute(statements.MOVE_LEASES, move_values(changes, *move)).rowcount != len(changes):
+                raise _ApartError
+            return
+        for change in changes:
+            if connection.execute(statements.CHANGE_LEASE, change_values(change)).rowcount != 1:
+                raise _ApartError
 
     def _one_by_one(self, connection: sqlite3.Connection, group: Sequence[Prepared]) -> list[Outcome]:
         """Each entry under its own savepoint, in the order they came."""

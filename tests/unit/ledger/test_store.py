@@ -323,6 +323,33 @@ async def test_close_writes_what_waits_and_then_refuses(tmp_path: Path) -> None:
         await ledger.sweep(NOON)
 
 
+async def test_many_leases_move_together_or_not_at_all(ledger: Ledger, tmp_path: Path) -> None:
+    of = session()
+    rows = [lease(of, renewable=False) for _ in range(1_200)]
+    held = [replace(one, state=LeaseState.REVOKING, next_attempt=NOON, reason="held") for one in rows[:2]]
+    await ledger.write(
+        Entry(claim=of, leases=(*held, *rows[2:]), events=(events.session_renewed(session=of, why="made", now=NOON),))
+    )
+
+    changes = tuple(move(one, LeaseState.EXPIRED, LeaseState.ACTIVE) for one in rows)
+    with pytest.raises(LeaseMoved) as lost:  # two of them are being revoked
+        await ledger.write(Entry(changes=changes, events=events.expired(leases=[one.id for one in rows], now=NOON)))
+    assert lost.value.state is LeaseState.REVOKING
+    assert {one.state for one in await ledger.leases_of(of.id)} == {LeaseState.ACTIVE, LeaseState.REVOKING}
+
+    await ledger.write(Entry(changes=changes[2:], events=events.expired(leases=[one.id for one in rows[2:]], now=NOON)))
+    now = {one.id: one for one in await ledger.leases_of(of.id)}
+    assert [now[one.id] for one in rows[2:]] == [replace(one, state=LeaseState.EXPIRED) for one in rows[2:]]
+    assert [now[one.id] for one in held] == held
+    both = tuple(move(one, LeaseState.REVOKED, LeaseState.REVOKING) for one in held)
+    await ledger.write(Entry(changes=both))
+    ended = [await ledger.lease(one.id) for one in held]
+    assert ended == [replace(one, state=LeaseState.REVOKED, next_attempt=None) for one in held]
+    again = Entry(changes=(changes[2], changes[2]))
+    with pytest.raises(LeaseMoved):
+        await ledger.write(again)
+
+
 async def test_a_group_is_one_commit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     groups: list[int] = []
     commit = ledger._writer.commit

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import re
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ import pytest
 from broker import ids
 from broker.errors import ConfigError, LedgerUnwritable
 from broker.keys.files import FileKeyStore
-from broker.ledger import checkpoint, events, merkle, tiles
+from broker.ledger import checkpoint, events, merkle, statements, tiles
 from broker.ledger.fsck import verify_database
 from broker.ledger.lock import LedgerInUse
 from broker.ledger.records import AlreadyRedeemed, Entry, EventQuery, LeaseMoved, SessionChange
@@ -321,6 +322,23 @@ async def test_close_writes_what_waits_and_then_refuses(tmp_path: Path) -> None:
         await ledger.write(issuance())
     with pytest.raises(LedgerUnwritable):
         await ledger.sweep(NOON)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        statements.DUE_ACTIVE, statements.DUE_REVOKING, statements.NEXT_ACTIVE, statements.NEXT_REVOKING, statements.SWEEP,
+        statements.IN_STATE[LeaseState.PENDING], statements.IN_STATE[LeaseState.REVOKING], statements.MOVE_LEASES,
+        statements.SESSION, statements.SESSION_OF_TOKEN, statements.LEASE, statements.LEASES_OF, statements.EVENT,
+    ],
+)  # fmt: skip
+async def test_what_is_asked_all_the_time_never_scans_a_table(ledger: Ledger, tmp_path: Path, text: str) -> None:
+    """Four times a second, or for each request: it must not cost more as the ledger grows."""
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        asked = dict.fromkeys(re.findall(r":(\w+)", text), "[]")
+        plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + text, asked)]
+    connection.close()
+    assert not [step for step in plan if step.startswith("SCAN") and "VIRTUAL" not in step], plan
 
 
 async def test_many_leases_move_together_or_not_at_all(ledger: Ledger, tmp_path: Path) -> None:

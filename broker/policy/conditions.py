@@ -46,6 +46,7 @@ class Condition:
     admits_absent: bool
     shown: str = field(repr=False)  # as the author wrote it, on one line
     exact: frozenset[str | int | float | bool] | None = field(default=None, repr=False)  # all that satisfies it
+    spec: Any = field(default=None, repr=False, compare=False)  # what was compiled, for those who reason about it
 
 
 def compile_condition(spec: Any, report: Report, *, only: type | None = None) -> Condition | None:
@@ -59,12 +60,12 @@ def compile_condition(spec: Any, report: Report, *, only: type | None = None) ->
     test, admits_absent = test_and_absent
     shown = _shown(spec)
     if isinstance(spec, str) and not admits_absent:
-        return Condition(lambda value: value == spec, test, False, shown, frozenset({spec}))
+        return Condition(lambda value: value == spec, test, False, shown, frozenset({spec}), spec)
 
     def holds(value: Any) -> bool:
         return admits_absent if absent(value) else test(value) is True
 
-    return Condition(holds, test, admits_absent, shown, _exact(spec))
+    return Condition(holds, test, admits_absent, shown, _exact(spec), spec)
 
 
 def _compile(spec: Any, path: Path, report: Report, only: type | None, depth: int) -> tuple[Test, bool] | None:

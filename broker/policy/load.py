@@ -16,6 +16,7 @@ from broker.documents import LARGEST, Document, parse
 from broker.errors import ConfigError
 from broker.issuers.seam import IssuerKind
 from broker.policy.compile import Reporter, World, compile_policy
+from broker.policy.document import PolicyFile
 from broker.policy.examples import run_examples
 from broker.policy.guardrails import Guardrails
 from broker.policy.policyset import Policy, PolicySet, Target
@@ -36,6 +37,16 @@ class PolicyText:
     def folder(self) -> str:
         """The folder it stands in, relative to the policies: what guardrails go by."""
         return self.file.rpartition("/")[0] or "."
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One file with all that was made of it, for authors' tools. A broker keeps the policy only."""
+
+    text: PolicyText
+    document: Document
+    written: PolicyFile
+    policy: Policy
 
 
 def load_policies(
@@ -88,13 +99,18 @@ def compile_all(
 
 def compile_text(text: PolicyText, world: World) -> Policy:
     """One policy, compiled and its examples run. Raises ConfigError."""
-    document: Document = parse(text.data, text.name)
+    return check_text(text, world).policy
+
+
+def check_text(text: PolicyText, world: World) -> Checked:
+    """The same, with what it was made from. Raises ConfigError."""
+    document = parse(text.data, text.name)
     policy, written = compile_policy(document, text.data.decode(), folder=text.folder, file=text.file, world=world)
     report = Reporter(document, [])
     run_examples(policy, written, world, report)
     if report.problems:
         raise ConfigError(*report.problems)
-    return policy
+    return Checked(text, document, written, policy)
 
 
 def read_folder(folder: Path, problems: list[str]) -> list[PolicyText]:

@@ -6,7 +6,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
@@ -67,6 +67,11 @@ class Statement:
             if trigger not in self.allow_triggers or trigger in self.never_triggers:
                 return False
         return self.when is None or self.when.holds(token.job, token.claims)
+
+    def changed(self, **members: Any) -> "Statement":
+        """Another statement that differs in these members; `tests` follow its conditions. For asking what would be if."""
+        conditions = members.get("conditions", self.conditions)
+        return replace(self, **members, tests=tuple((bound.read, bound.condition.holds) for bound in conditions))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

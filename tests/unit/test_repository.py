@@ -37,14 +37,31 @@ ARROWS: dict[str, set[str]] = {
     "issuers": NOUNS | {"documents"},
     "tokens": NOUNS | {"issuers", "metrics", "turns"},
     "policy": NOUNS | {"documents", "issuers", "backends.seam"},  # what an option is, not how it is minted
+    "proof": NOUNS | {"documents", "issuers", "policy"},
+    "authoring": NOUNS | {"documents", "issuers", "policy", "proof", "backends.seam"},
+    "sources": CORE | {"policy"},
+    "people": CORE | {"issuers", "tokens"},
     "ledger": NOUNS | {"keys", "metrics", "turns"},
     "backends": NOUNS | {"keys", "references"},
-    "exchange": CORE | {"issuers", "tokens", "policy", "ledger", "backends", "turns"},
-    "settings": CORE | {"issuers", "tokens", "backends"},
+    "exchange": CORE | {"issuers", "tokens", "policy", "ledger", "backends", "turns", "sources"},
+    "settings": CORE | {"issuers", "tokens", "backends", "sources", "people"},
     "catalog": CORE | {"issuers", "policy", "backends", "settings"},
-    "web": CORE | {"tokens", "policy", "ledger", "backends", "exchange"},
+    "web": CORE | {"tokens", "policy", "ledger", "backends", "exchange", "people"},
     "app": CORE
-    | {"issuers", "tokens", "policy", "ledger", "backends", "exchange", "settings", "catalog", "web", "logs"},
+    | {
+        "issuers",
+        "tokens",
+        "policy",
+        "ledger",
+        "backends",
+        "exchange",
+        "settings",
+        "catalog",
+        "web",
+        "logs",
+        "sources",
+        "people",
+    },
     "serve": NOUNS | {"app", "logs", "settings"},
     "demo": {"anything"},
     "cli": {"anything"},
@@ -52,7 +69,16 @@ ARROWS: dict[str, set[str]] = {
 }
 
 # The parts that can be proved: the same inputs give the same answer.
-PURE = ("policy/**/*.py", "ledger/merkle.py", "ledger/checkpoint.py", "ledger/canonical.py", "model.py", "documents.py")
+PURE = (
+    "policy/**/*.py",
+    "proof/**/*.py",
+    "authoring/**/*.py",
+    "ledger/merkle.py",
+    "ledger/checkpoint.py",
+    "ledger/canonical.py",
+    "model.py",
+    "documents.py",
+)
 SHELL = {"watch.py"}  # waits for policy files to change, and hands what it read to the pure part
 IMPURE_MODULES = {
     "asyncio",

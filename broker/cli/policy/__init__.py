@@ -1,0 +1,10 @@
+"""`jobkey-broker policy`: what authors do with trust policies, without a running broker. One file a command."""
+
+import typer
+
+from broker.cli.policy.check import check
+from broker.cli.policy.explain import explain
+
+app = typer.Typer(name="policy", help="Check trust policies, and explain what they decide.", no_args_is_help=True)
+for command in (check, explain):
+    app.command()(command)

@@ -1,0 +1,8 @@
+"""Questions about trust statements that hold for every job there could be, answered by regular languages.
+
+Owns the reasoning. What a condition means is said by broker.policy, and every answer here is tested against `decide`.
+
+* Sound: "no identity" is said only where it is proved. What cannot be expressed (a CEL expression, a pattern too large)
+  is taken to allow more, never less, and the answer says so.
+* A witness is a set of claims that was put to `decide` before it is shown.
+"""

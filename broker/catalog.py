@@ -17,6 +17,6 @@ def policy_inputs(settings: Settings) -> tuple[Mapping[str, IssuerKind], Mapping
         backend = BACKENDS[kind]
         targets[name] = Target(
             backend=name, kind=kind, options=backend.Options, params=backend.Params,
-            shortest=backend.shortest, longest=backend.longest,
+            shortest=backend.shortest, longest=backend.longest, describe=backend.describe,
         )  # fmt: skip
     return kinds, urls, targets

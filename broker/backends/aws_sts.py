@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from broker.backends.aws_options import AwsOptions, AwsSettings, WebIdentity, session_policy_text
 from broker.backends.identity_token import default_subject
-from broker.backends.options import settled
+from broker.backends.options import listed, settled
 from broker.backends.seam import (
     Backend,
     BackendError,
@@ -51,6 +51,23 @@ class AwsSts(Backend):
     revocation: ClassVar[str] = (
         "AWS cannot end one session: it works until it expires, unless its role denies older sessions."
     )
+
+    @classmethod
+    def describe(cls, options: Mapping[str, Any]) -> str:
+        """The role, and what narrows the session."""
+        said = f"a session of the AWS role {options['role_arn']}"
+        narrowed = []
+        if options.get("session_policy"):
+            narrowed.append("a session policy")
+        if arns := options.get("policy_arns"):
+            narrowed.append(listed(arns, "policy", "policies"))
+        if narrowed:
+            said += f" narrowed by {' and '.join(narrowed)}"
+        if tags := options.get("tags"):
+            said += f" with {listed([f'{key}={value}' for key, value in tags.items()], 'tag', 'tags')}"
+        if source := options.get("source_identity"):
+            said += f" as the source identity {source}"
+        return said
 
     def __init__(self, name: str, settings: AwsSettings, around: Surroundings) -> None:
         self._name, self._settings, self._around = name, settings, around

@@ -6,6 +6,7 @@ shape is asked of the text with every template taken for one letter (`whole`), a
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -46,6 +47,13 @@ def _has_template(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_has_template(item) for pair in value.items() for item in pair)
     return isinstance(value, list | tuple) and any(_has_template(item) for item in value)
+
+
+def listed(items: Sequence[str], one: str, many: str) -> str:
+    """`the principal deploy`, `the principals a and b`: for what `describe` says."""
+    if len(items) == 1:
+        return f"the {one} {items[0]}"
+    return f"the {many} {', '.join(items[:-1])} and {items[-1]}"
 
 
 def _env_name(name: str) -> str:

@@ -127,6 +127,15 @@ class Backend(ABC):
     revocation: ClassVar[str]  # one sentence for the docs and for the lease: how and how fast it ends early
     params_help: ClassVar[Mapping[str, str]] = {}  # param -> what a client that lacks it should make: "ssh-public-key"
 
+    @classmethod
+    def describe(cls, options: Mapping[str, Any]) -> str:  # noqa: ARG003  the seam's signature
+        """What a grant with these options gives, in words that follow "may have": "an SSH certificate for the principal deploy".
+
+        `options` is a grant's `with:` as it is written (JSON values, defaults left out), each template already replaced by
+        words such as `<environment>`. Total: never raises for options that the model takes.
+        """
+        return f"a credential of the kind {cls.kind}"
+
     @abstractmethod
     def __init__(self, name: str, settings: Any, around: Surroundings) -> None:
         """`settings` is an instance of `Settings`. Opens nothing; `start` may."""

@@ -20,13 +20,14 @@ lookup-accessor, let it tidy sooner after a crash.
 
 import asyncio
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from broker.backends.options import settled
+from broker.backends.options import listed, settled
 from broker.backends.seam import (
     Backend,
     BackendError,
@@ -58,6 +59,17 @@ class Vault(Backend):
     longest = timedelta(hours=12)
     renewable = True
     revocation: ClassVar[str] = "The lease and the child token that owns it are revoked; a KV value has to be rotated."
+
+    @classmethod
+    def describe(cls, options: Mapping[str, Any]) -> str:
+        """The path, what is done there, and what a token that does it could do."""
+        written = options.get("method") == "write"
+        said = f"the fields {', '.join(options['fields'])} of " if options.get("fields") else ""
+        said += f"the answer to a write to {options['path']}" if written else f"the secret at {options['path']}"
+        if written and (data := options.get("data")):
+            pairs = (f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in data.items())
+            said += f" with {', '.join(pairs)}"
+        return f"{said} by {listed(options['policies'], 'Vault policy', 'Vault policies')}"
 
     def __init__(self, name: str, settings: VaultSettings, around: Surroundings) -> None:  # noqa: ARG002  the seam's signature
         self._name, self._settings = name, settings

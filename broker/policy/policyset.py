@@ -32,6 +32,7 @@ class Target:
     params: type[BaseModel]
     shortest: timedelta
     longest: timedelta
+    describe: Callable[[Mapping[str, Any]], str] | None = None  # a grant's options in words; broker.backends.seam
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,14 +28,17 @@ class _Part(BaseModel):
 class Tls(_Part):
     """The server's own certificate; both files are read again on SIGHUP."""
 
-    certificate: str
-    key: str
+    certificate: str = Field(description="PEM, with the chain; relative to this file", examples=["tls/broker.pem"])
+    key: str = Field(description="PEM; relative to this file", examples=["tls/broker.key"])
 
 
 class Log(_Part):
     """What of the Merkle log anyone may read: signed checkpoints and hashes, the entries too, or nothing."""
 
-    public: Literal["checkpoint", "everything", "nothing"] = "checkpoint"
+    public: Literal["checkpoint", "everything", "nothing"] = Field(
+        default="checkpoint",
+        description="what anyone may read of the log: signed heads and hashes, entries too, or nothing",
+    )
 
 
 class BackendEntry(BaseModel):
@@ -43,7 +46,7 @@ class BackendEntry(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
-    kind: str
+    kind: str = Field(description="what it is: identity-token, ssh-ca, vault, aws-sts, ...")
 
     @model_validator(mode="after")
     def _known(self) -> "BackendEntry":
@@ -81,18 +84,36 @@ def _listen(text: str) -> str:
 class BrokerFile(_Part):
     """`broker.yaml` as it is written."""
 
-    url: Annotated[str, AfterValidator(_public_url)]
-    listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8400"
-    data: str = "./data"
-    ledger: str = "sqlite"
-    policies: str = "./policies"
-    guardrails: str | None = None
-    issuers: dict[Name, IssuerSettings] = Field(min_length=1)
-    backends: dict[Name, BackendEntry] = Field(min_length=1)
-    tls: Tls | None = None
-    behind_proxy: bool = False
-    log: Log = Log()
-    shutdown_grace: Duration = Field(default_factory=lambda: _seconds(10))
+    url: Annotated[str, AfterValidator(_public_url)] = Field(
+        description="its public address: the default audience of tokens, the issuer of identity tokens, the log's origin",
+        examples=["https://broker.acme.example"],
+    )
+    listen: Annotated[str, AfterValidator(_listen)] = Field(
+        default="127.0.0.1:8400",
+        description="HOST:PORT; plain http on loopback only, unless `tls` or `behind_proxy` is set",
+    )
+    data: str = Field(default="./data", description="keys and ledger; relative to this file, on a local disk")
+    ledger: str = Field(default="sqlite", description="where events and leases are kept")
+    policies: str = Field(default="./policies", description="the folder of trust policies; relative to this file")
+    guardrails: str | None = Field(
+        default=None, description="the platform's own limits; relative to this file", examples=["./guardrails.yaml"]
+    )
+    issuers: dict[Name, IssuerSettings] = Field(
+        min_length=1,
+        description="the CIs whose tokens count, by a name of your choice",
+        examples=[{"github": {"kind": "github"}}],
+    )
+    backends: dict[Name, BackendEntry] = Field(
+        min_length=1,
+        description="where credentials come from, by a name of your choice",
+        examples=[{"ssh": {"kind": "ssh-ca"}}],
+    )
+    tls: Tls | None = Field(default=None, description="the server's own certificate; read again on SIGHUP")
+    behind_proxy: bool = Field(default=False, description="whether a proxy on this host or in this network ends TLS")
+    log: Log = Field(default=Log(), description="the public face of the Merkle log")
+    shutdown_grace: Duration = Field(
+        default_factory=lambda: _seconds(10), description="how long SIGTERM waits for requests on their way"
+    )
 
 
 def _seconds(n: int) -> Any:

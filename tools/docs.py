@@ -87,10 +87,10 @@ def members(model: type[BaseModel], *, templates: bool = False) -> Iterator[str]
         shown = field.alias or name
         schema = properties["properties"][shown]
         row = [f"`{shown}`", shape(schema, definitions), default(field)]
+        if description := schema.get("description"):
+            row[1] += f": {description}"
         if templates:
             row.append(yes(any(isinstance(item, Templated) for item in _marks(field))))
-        elif description := schema.get("description"):
-            row[1] += f": {description}"
         rows.append(row)
     head = ["Key", "Is", "Left out", *(["Takes `{{ job.x }}`"] if templates else [])]
     yield from table(head, rows)

@@ -124,50 +124,78 @@ SessionName = Annotated[
 class StaticKeys(Strict):
     """An IAM user's keys, by reference: for servers that offer nothing better."""
 
-    access_key_id: SecretReference
-    secret_access_key: SecretReference
+    access_key_id: Annotated[SecretReference, Field(description="by reference")]
+    secret_access_key: Annotated[SecretReference, Field(description="by reference")]
 
 
 class WebIdentity(Strict):
     """A role of the broker's own, assumed with an identity token that the broker signs; sessions from it last an hour at most."""
 
-    web_identity: RoleArn
-    audience: Audience = "sts.amazonaws.com"
+    web_identity: Annotated[RoleArn, Field(description="the role to assume with a token that the broker signs")]
+    audience: Annotated[Audience, Field(description="of that token")] = "sts.amazonaws.com"
 
 
 class AwsSettings(Strict):
     """The account's door."""
 
-    region: Annotated[str, _matching(_REGION, "a region such as eu-central-1 is expected")]
-    endpoint_url: ServiceUrl | None = None  # a compatible server
-    auth: Literal["ambient", "none"] | StaticKeys | WebIdentity = "ambient"  # none: every grant says via: web-identity
-    timeout: Annotated[float, Field(gt=0, le=120, strict=False)] = (
-        10.0  # seconds that one mint may take, retries included
-    )
-    threads: Annotated[int, Field(ge=1, le=64)] = 8
+    region: Annotated[
+        str,
+        _matching(_REGION, "a region such as eu-central-1 is expected"),
+        Field(description="whose STS is asked", examples=["eu-central-1"]),
+    ]
+    endpoint_url: Annotated[ServiceUrl | None, Field(description="a compatible server in the place of AWS")] = None
+    auth: Annotated[
+        Literal["ambient", "none"] | StaticKeys | WebIdentity,
+        Field(description="how the broker itself signs in; with none, every grant says via: web-identity"),
+    ] = "ambient"
+    timeout: Annotated[
+        float, Field(gt=0, le=120, strict=False, description="seconds that one mint may take, retries included")
+    ] = 10.0
+    threads: Annotated[int, Field(ge=1, le=64, description="calls to AWS at the same time")] = 8
 
 
 class AwsOptions(Strict):
     """What a policy says of the session."""
 
-    role_arn: RoleArn
-    via: Literal["assume-role", "web-identity"] = "assume-role"
-    audience: Audience = "sts.amazonaws.com"  # of the identity token, with via: web-identity
-    session_policy: (
+    role_arn: Annotated[
+        RoleArn,
+        Field(description="the role that the session has", examples=["arn:aws:iam::111122223333:role/payments-deploy"]),
+    ]
+    via: Annotated[
+        Literal["assume-role", "web-identity"],
+        Field(
+            description="assumed by the broker's own role, or with an identity token that the broker signs for the job"
+        ),
+    ] = "assume-role"
+    audience: Annotated[Audience, Field(description="of the identity token, with via: web-identity")] = (
+        "sts.amazonaws.com"
+    )
+    session_policy: Annotated[
         Annotated[SessionPolicy, AfterValidator(_session_policy)]
         | Annotated[str, Templated(POLICY_VALUE), AfterValidator(_session_policy)]
-        | None
-    ) = None
+        | None,
+        Field(description="an IAM policy: the session may do what this and the role both allow"),
+    ] = None
     policy_arns: Annotated[
-        list[Annotated[str, _matching(_POLICY_ARN, "a policy's ARN is expected")]], Field(max_length=10)
+        list[Annotated[str, _matching(_POLICY_ARN, "a policy's ARN is expected")]],
+        Field(max_length=10, description="managed policies that narrow the session in the same way"),
     ] = Field(default_factory=list)
-    tags: Annotated[dict[TagKey, TagValue], Field(max_length=50)] = Field(default_factory=dict)
-    transitive_tags: Annotated[list[TagKey], Field(max_length=50)] = Field(default_factory=list)
-    source_identity: SessionName | None = None
-    session_name: SessionName | None = None  # the lease's id, where absent
-    external_id: (
-        Annotated[str, _matching(_EXTERNAL_ID, "an external id has letters, digits and _ + = , . @ : / -")] | None
-    ) = None
+    tags: Annotated[dict[TagKey, TagValue], Field(max_length=50, description="session tags, for conditions in IAM")] = (
+        Field(default_factory=dict)
+    )
+    transitive_tags: Annotated[
+        list[TagKey], Field(max_length=50, description="tags that stay when the session assumes another role")
+    ] = Field(default_factory=list)
+    source_identity: Annotated[
+        SessionName | None, Field(description="who it is for, in CloudTrail and through every further role")
+    ] = None
+    session_name: Annotated[SessionName | None, Field(description="the session's name; the lease's id if left out")] = (
+        None
+    )
+    external_id: Annotated[
+        Annotated[str, _matching(_EXTERNAL_ID, "an external id has letters, digits and _ + = , . @ : / -")] | None,
+        Field(description="what the role's trust policy asks for as sts:ExternalId"),
+    ] = None
 
     @model_validator(mode="after")
     def _together(self) -> "AwsOptions":

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import AfterValidator, Field
 
-from broker.backends.options import EnvName, settled
+from broker.backends.options import EnvName, listed, settled
 from broker.backends.seam import (
     Backend,
     BackendError,
@@ -76,12 +76,21 @@ class TokenSettings(Strict):
 class TokenOptions(Strict):
     """What a policy says of the token."""
 
-    audience: Audience | Annotated[list[Audience], Field(min_length=1, max_length=8)]
-    subject: Annotated[str, Templated(_TOKENLIKE), Field(min_length=1, max_length=2048)] | None = None
+    audience: Annotated[
+        Audience | Annotated[list[Audience], Field(min_length=1, max_length=8)],
+        Field(
+            description="who accepts the token; one service, or each can use it at the others",
+            examples=["https://deploy.acme.example"],
+        ),
+    ]
+    subject: Annotated[
+        Annotated[str, Templated(_TOKENLIKE), Field(min_length=1, max_length=2048)] | None,
+        Field(description="its `sub`; told from the job if left out"),
+    ] = None
     claims: Annotated[dict[ClaimName, ClaimText | bool | int | list[ClaimText]], Field(max_length=32)] = Field(
-        default_factory=dict
+        default_factory=dict, description="further claims"
     )
-    env: EnvName = "JOBKEY_IDENTITY_TOKEN"
+    env: Annotated[EnvName, Field(description="the variable that the job finds it in")] = "JOBKEY_IDENTITY_TOKEN"
 
 
 class IdentityToken(Backend):
@@ -95,6 +104,22 @@ class IdentityToken(Backend):
     revocation: ClassVar[str] = (
         "A verifier that reads only the signature accepts the token until it expires; keep its TTL short."
     )
+
+    @classmethod
+    def describe(cls, options: Mapping[str, Any]) -> str:
+        """Who takes the token, and whom it says it is about."""
+        audience = options["audience"]
+        said = "an identity token for " + listed(
+            [audience] if isinstance(audience, str) else audience, "audience", "audiences"
+        )
+        if subject := options.get("subject"):
+            said += f" with the subject {subject}"
+        if claims := options.get("claims"):
+            told = [
+                f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in claims.items()
+            ]
+            said += f" and {listed(told, 'claim', 'claims')}"
+        return said
 
     def __init__(self, name: str, settings: TokenSettings, around: Surroundings) -> None:  # noqa: ARG002  the seam's signature
         self._keys, self._url = around.keys, around.url

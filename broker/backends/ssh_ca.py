@@ -7,9 +7,11 @@
 
 import hashlib
 import ipaddress
+import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -18,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import AfterValidator, Field
 
 from broker.backends import ssh_wire
-from broker.backends.options import settled, whole
+from broker.backends.options import listed, settled, whole
 from broker.backends.seam import (
     Backend,
     BackendError,
@@ -84,14 +86,20 @@ class SshOptions(Strict):
 
     principals: Annotated[
         list[Annotated[str, Templated(PRINCIPAL), AfterValidator(_principal)]],
-        Field(min_length=1, max_length=32),
+        Field(min_length=1, max_length=32, description="the users it may log in as", examples=[["deploy"]]),
         AfterValidator(_distinct),
     ]
-    extensions: Annotated[list[Extension], AfterValidator(_distinct)] = Field(default_factory=list)
-    source_addresses: (
-        Annotated[list[Annotated[str, AfterValidator(_network)]], Field(min_length=1, max_length=32)] | None
-    ) = None
-    force_command: Annotated[str, AfterValidator(_command)] | None = None
+    extensions: Annotated[list[Extension], AfterValidator(_distinct)] = Field(
+        default_factory=list, description="what else the login may do; nothing if left out"
+    )
+    source_addresses: Annotated[
+        Annotated[list[Annotated[str, AfterValidator(_network)]], Field(min_length=1, max_length=32)] | None,
+        Field(description="networks it may be used from", examples=[["192.0.2.0/24"]]),
+    ] = None
+    force_command: Annotated[
+        Annotated[str, AfterValidator(_command)] | None,
+        Field(description="the one command that runs, whatever is asked"),
+    ] = None
 
 
 class SshParams(Strict):
@@ -113,6 +121,18 @@ class SshCa(Backend):
         "sshd accepts the certificate until it expires, unless its serial is in a KRL that sshd reads."
     )
     params_help = {"public_key": "ssh-public-key"}  # noqa: RUF012  a ClassVar by its base class
+
+    @classmethod
+    def describe(cls, options: Mapping[str, Any]) -> str:
+        """Principals, and everything that widens or narrows what sshd does with the certificate."""
+        said = f"an SSH certificate for {listed(options['principals'], 'principal', 'principals')}"
+        if extensions := options.get("extensions"):
+            said += f" with {' and '.join(extensions)}"
+        if networks := options.get("source_addresses"):
+            said += f" from {listed(networks, 'network', 'networks')} only"
+        if command := options.get("force_command"):
+            said += f" that runs the command {json.dumps(command, ensure_ascii=False)} only"
+        return said
 
     def __init__(self, name: str, settings: SshSettings, around: Surroundings) -> None:  # noqa: ARG002  the seam's signature
         self._keys = around.keys

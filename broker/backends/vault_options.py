@@ -51,33 +51,61 @@ DataText = Annotated[str, Templated(r"[A-Za-z0-9._/@+=-]{1,256}"), Field(max_len
 class Auth(Strict):
     """The broker's own token, by reference; a file that Vault Agent keeps fresh is the better one."""
 
-    token: SecretReference
+    token: Annotated[SecretReference, Field(description="the token, by reference; a file is read again at each use")]
 
 
 class VaultSettings(Strict):
     """The server."""
 
-    url: ServiceUrl
-    auth: Auth
-    namespace: Annotated[str, AfterValidator(_namespace)] | None = None
-    ca_file: PathBeside | None = None  # PEM; the system's authorities where it is absent
-    timeout: Annotated[float, Field(gt=0, le=120, strict=False)] = (
-        10.0  # seconds that one step may take, retries included
-    )
-    threads: Annotated[int, Field(ge=1, le=64)] = 8
-    token_role: Annotated[str, AfterValidator(_field)] | None = None  # auth/token/create/<role>
+    url: Annotated[ServiceUrl, Field(description="the server", examples=["https://vault.acme.example:8200"])]
+    auth: Annotated[Auth, Field(description="how the broker itself signs in")]
+    namespace: Annotated[
+        Annotated[str, AfterValidator(_namespace)] | None,
+        Field(description="whose paths these are, where the server has namespaces"),
+    ] = None
+    ca_file: Annotated[PathBeside | None, Field(description="PEM; the system's authorities if left out")] = None
+    timeout: Annotated[
+        float, Field(gt=0, le=120, strict=False, description="seconds that one step may take, retries included")
+    ] = 10.0
+    threads: Annotated[int, Field(ge=1, le=64, description="calls to the server at the same time")] = 8
+    token_role: Annotated[
+        Annotated[str, AfterValidator(_field)] | None,
+        Field(description="make children by auth/token/create/<role>, so that the broker's token may make no others"),
+    ] = None
 
 
 class VaultOptions(Strict):
     """What a policy says: which path, what the child may do, and what of the answer the job gets."""
 
     path: Annotated[
-        str, Templated(SEGMENT), Field(max_length=1024), AfterValidator(_path)
-    ]  # as in the server's own policies: database/creds/ro
-    policies: Annotated[list[Annotated[str, AfterValidator(_policy)]], Field(min_length=1, max_length=16)]
-    method: Literal["read", "write"] = "read"
-    data: Annotated[dict[FieldName, DataText | bool | int], Field(max_length=32)] | None = None
-    kv: Literal[1, 2] | None = None  # 2 takes the value out of its version; the path then has /data/ in it
-    fields: Annotated[list[FieldName], Field(min_length=1, max_length=64)] | None = None  # all, where absent
-    public: list[FieldName] = Field(default_factory=list)  # fields that need no masking, such as a user name
-    env: Annotated[dict[EnvName, FieldName], Field(max_length=64)] | None = None  # SECRET_<FIELD>, where absent
+        str,
+        Templated(SEGMENT),
+        Field(
+            max_length=1024, description="as in the server's own policies", examples=["database/creds/payments-migrate"]
+        ),
+        AfterValidator(_path),
+    ]
+    policies: Annotated[
+        list[Annotated[str, AfterValidator(_policy)]],
+        Field(min_length=1, max_length=16, description="the server's policies that the one-use child token has"),
+    ]
+    method: Annotated[Literal["read", "write"], Field(description="how the path is asked")] = "read"
+    data: Annotated[
+        Annotated[dict[FieldName, DataText | bool | int], Field(max_length=32)] | None,
+        Field(description="what is sent along with method: write"),
+    ] = None
+    kv: Annotated[
+        Literal[1, 2] | None,
+        Field(description="a key-value store of this version; with 2 the path has /data/ in it"),
+    ] = None
+    fields: Annotated[
+        Annotated[list[FieldName], Field(min_length=1, max_length=64)] | None,
+        Field(description="which fields of the answer the job gets; all if left out"),
+    ] = None
+    public: list[FieldName] = Field(
+        default_factory=list, description="fields that need no masking, such as a user name", examples=[["username"]]
+    )
+    env: Annotated[
+        Annotated[dict[EnvName, FieldName], Field(max_length=64)] | None,
+        Field(description="variable -> field; SECRET_<FIELD> if left out", examples=[{"PGPASSWORD": "password"}]),
+    ] = None

@@ -7,6 +7,7 @@ import typer
 
 from broker import __version__
 from broker.cli import audit, keys, policy
+from broker.cli.schema import schema
 
 app = typer.Typer(
     name="jobkey-broker", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
@@ -15,6 +16,7 @@ app = typer.Typer(
 app.add_typer(policy.app, name="policy", help="Check trust policies, and explain what they decide.")
 app.add_typer(audit.app, name="audit", help="Read the ledger, export it, and prove that nothing was edited.")
 
+app.command()(schema)
 app.add_typer(keys.app, name="keys", help="List the broker's keys, and rotate them.")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The service's own file.", envvar="JOBKEY_CONFIG")]

@@ -26,19 +26,41 @@ from broker.policy.document import Part
 class FolderPart(Part):
     """What the policies below one folder may use; a key left out limits nothing."""
 
-    issuers: list[str] | None = None
-    backends: list[str] | None = None
+    issuers: list[str] | None = Field(
+        default=None, description="names of issuers in broker.yaml", examples=[["github"]]
+    )
+    backends: list[str] | None = Field(default=None, description="names of backends in broker.yaml", examples=[["ssh"]])
 
 
 class GuardrailsFile(Part):
     """`guardrails.yaml` as it is written."""
 
-    longest_ttl: dict[str, Duration] = Field(default_factory=dict)  # by backend kind
-    require_immutable_id: bool = True
-    no_wildcards: list[str] = Field(default_factory=list)  # job fields, or claims.NAME
-    triggers_never_allowed: list[str] = Field(default_factory=list)
-    owners: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)  # globs
-    folders: dict[str, FolderPart] = Field(default_factory=dict)
+    longest_ttl: dict[str, Duration] = Field(
+        default_factory=dict,
+        description="the longest life of a credential, by backend kind (not by backend name)",
+        examples=[{"aws-sts": "1h", "ssh-ca": "30m"}],
+    )
+    require_immutable_id: bool = Field(
+        default=True, description="whether every statement writes out an id that nobody can register again"
+    )
+    no_wildcards: list[str] = Field(
+        default_factory=list,
+        description="fields to be written out, without glob, regex or not: words of a job, or claims.NAME",
+        examples=[["project", "owner", "claims.repository"]],
+    )
+    triggers_never_allowed: list[str] = Field(
+        default_factory=list,
+        description="triggers that no `allow_triggers` may name",
+        examples=[["pull_request_target", "workflow_run"]],
+    )
+    owners: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        default=None, min_length=1, description="who may own a policy: globs", examples=[["*@acme.example"]]
+    )
+    folders: dict[str, FolderPart] = Field(
+        default_factory=dict,
+        description="what the policies below a folder may use; every entry whose folder holds a policy applies, `.` is all",
+        examples=[{"payments": {"issuers": ["github"], "backends": ["aws-prod"]}}],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

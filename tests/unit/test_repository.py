@@ -40,11 +40,12 @@ ARROWS: dict[str, set[str]] = {
     "proof": NOUNS | {"documents", "issuers", "policy"},
     "authoring": NOUNS | {"documents", "issuers", "policy", "proof", "backends.seam"},
     "sources": CORE | {"policy"},
-    "people": CORE | {"issuers", "tokens"},
+    "people": CORE | {"issuers", "tokens", "policy", "ledger"},  # roles are told by the same conditions as trust
     "ledger": NOUNS | {"keys", "metrics", "turns"},
     "backends": NOUNS | {"keys", "references"},
-    "exchange": CORE | {"issuers", "tokens", "policy", "ledger", "backends", "turns", "sources"},
+    "exchange": CORE | {"issuers", "tokens", "policy", "ledger", "backends", "turns", "sources", "people"},
     "settings": CORE | {"issuers", "tokens", "backends", "sources", "people"},
+    "schemas": CORE | {"issuers", "policy", "backends", "settings"},
     "catalog": CORE | {"issuers", "policy", "backends", "settings"},
     "web": CORE | {"tokens", "policy", "ledger", "backends", "exchange", "people"},
     "app": CORE

@@ -4,13 +4,15 @@ An example's token is as good as one that broker.tokens verified, and exists onl
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from broker.documents import suggestion
+from broker.documents import Path, suggestion
 from broker.issuers.seam import IssuerKind
 from broker.model import GrantRequest, VerifiedToken
 from broker.policy.compile import Reporter, World
+from broker.policy.conditions import Report
 from broker.policy.decide import AllowedGrant, BadParams, Miss, judge, nearest
 from broker.policy.document import ExamplePart, PolicyFile
 from broker.policy.policyset import Policy
@@ -19,11 +21,32 @@ LIKE: Final = "$like"
 _NOON: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleOutcome:
+    """What became of one example; no problem means that it came out as it says."""
+
+    number: int  # from 0
+    name: str = field(repr=False)
+    expected: tuple[str, ...]  # the grants it says it gets; none for a refusal
+    problems: tuple[tuple[Path, str], ...] = field(repr=False)  # below the example: where, and what happened instead
+
+
 def run_examples(policy: Policy, written: PolicyFile, world: World, report: Reporter) -> None:
     """Report every example that does not come out as it says, with what happened instead."""
+    for outcome in example_outcomes(policy, written, world):
+        for path, problem in outcome.problems:
+            report(("examples", outcome.number, *path), problem)
+
+
+def example_outcomes(policy: Policy, written: PolicyFile, world: World) -> Iterator[ExampleOutcome]:
+    """Try every example of a compiled policy, in the order in which they are written."""
     names: set[str] = set()
     for number, example in enumerate(written.examples):
-        here = report.at("examples", number)
+        problems: list[tuple[Path, str]] = []
+
+        def here(path: Path, message: str, into: list[tuple[Path, str]] = problems) -> None:
+            into.append((path, message))
+
         if example.name in names:
             here(("name",), "an example of this name stands above; each says something of its own")
         names.add(example.name)
@@ -31,6 +54,9 @@ def run_examples(policy: Policy, written: PolicyFile, world: World, report: Repo
         if token is not None:
             for problem in _differences(policy, example, token):
                 here(("expect",), f"{example.name!r}: {problem}")
+        yield ExampleOutcome(
+            number=number, name=example.name, expected=tuple(example.expect.allow), problems=tuple(problems)
+        )
 
 
 def example_token(issuer: str, kind: IssuerKind, claims: Mapping[str, Any]) -> VerifiedToken:
@@ -56,7 +82,7 @@ def example_claims(kind: IssuerKind, name: str) -> Mapping[str, Any] | None:
     return None
 
 
-def _token(policy: Policy, example: ExamplePart, world: World, report: Reporter) -> VerifiedToken | None:
+def _token(policy: Policy, example: ExamplePart, world: World, report: Report) -> VerifiedToken | None:
     issuers = sorted({statement.issuer for statement in policy.statements})
     issuer = example.issuer or issuers[0]
     if example.issuer is None and len(issuers) > 1:

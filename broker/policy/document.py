@@ -156,6 +156,20 @@ class ExamplePart(Part):
     ]
 
 
+class NextPart(Part):
+    """The policy's next version: judged beside the one that decides, recorded where they differ, never minted from."""
+
+    trust: list[StatementPart] = Field(
+        min_length=1, max_length=64, description="whom the next version trusts, in the place of today's statements"
+    )
+    grants: dict[Name, GrantPart] | None = Field(
+        default=None, min_length=1, max_length=64, description="what it grants; today's grants if left out"
+    )
+    examples: list[ExamplePart] = Field(
+        min_length=1, max_length=200, description="what the next version has to do; one at least has to be refused"
+    )
+
+
 class PolicyFile(Part):
     """The whole file."""
 
@@ -184,4 +198,8 @@ class PolicyFile(Part):
         min_length=1,
         max_length=200,
         description="jobs and what has to become of them, run at every load; one at least has to be refused",
+    )
+    next: NextPart | None = Field(
+        default=None,
+        description="a version on trial: judged beside this one, so that `policy rollout` can say when to switch",
     )

@@ -8,7 +8,7 @@
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from broker.policy.document import PolicyFile
 from broker.policy.examples import run_examples
 from broker.policy.guardrails import Guardrails
 from broker.policy.policyset import Policy, PolicySet, Target
+from broker.policy.trial import next_document
 
 MOST_FILES: Final = 10_000
 SUFFIX: Final = ".yaml"
@@ -47,6 +48,7 @@ class Checked:
     document: Document
     written: PolicyFile
     policy: Policy
+    next: "Checked | None" = None  # the version on trial, as a policy of its own
 
 
 def load_policies(
@@ -105,6 +107,14 @@ def compile_text(text: PolicyText, world: World) -> Policy:
 def check_text(text: PolicyText, world: World) -> Checked:
     """The same, with what it was made from. Raises ConfigError."""
     document = parse(text.data, text.name)
+    checked = _check(document, text, world)
+    if checked.written.next is None:
+        return checked
+    following = _check(next_document(document), text, world)
+    return replace(checked, policy=replace(checked.policy, next=following.policy), next=following)
+
+
+def _check(document: Document, text: PolicyText, world: World) -> Checked:
     policy, written = compile_policy(document, text.data.decode(), folder=text.folder, file=text.file, world=world)
     report = Reporter(document, [])
     run_examples(policy, written, world, report)

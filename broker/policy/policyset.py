@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from broker.backends.seam import Power
 from broker.model import VerifiedToken
 from broker.policy.conditions import Condition
 from broker.policy.expressions import Expression
@@ -20,6 +21,10 @@ from broker.policy.guardrails import Guardrails
 from broker.policy.template import Fill
 
 Read = Callable[[VerifiedToken], Any]
+
+
+def _nothing(options: Mapping[str, Any]) -> Iterable[Power]:  # noqa: ARG001  the shape of Target.writes
+    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,8 @@ class Target:
     shortest: timedelta
     longest: timedelta
     describe: Callable[[Mapping[str, Any]], str] | None = None  # a grant's options in words; broker.backends.seam
+    # A grant's `with:` as written -> what its credential can be used for (`Backend.writes`); for authors' tools only.
+    writes: Callable[[Mapping[str, Any]], Iterable[Power]] = field(default=_nothing, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +112,12 @@ class Policy:
     grants: Mapping[str, Grant] = field(repr=False)  # by short name
     file: str  # relative to the folder of policies
     text: str = field(repr=False)
+    next: "Policy | None" = field(default=None, repr=False)  # judged beside this one, never minted from
+
+    @property
+    def all_statements(self) -> tuple[Statement, ...]:
+        """Those that decide and those on trial."""
+        return self.statements if self.next is None else (*self.statements, *self.next.statements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,7 @@ class PolicySet:
     policies: Mapping[str, Policy] = field(repr=False)
     guardrails: Guardrails = field(repr=False)
     grants: Mapping[str, tuple[Policy, Grant]] = field(repr=False)  # by policy/grant
+    on_trial: frozenset[str]  # policies with a version beside the one that decides
     _exact: frozenset[tuple[str, str, str]] = field(repr=False)  # (issuer, key, value) that some statement names
     _reads: Mapping[str, tuple[tuple[str, Read], ...]] = field(repr=False)  # issuer -> what _exact has to be asked
     _others: Mapping[str, tuple[Bound, ...]] = field(repr=False)  # issuer -> anchors that are patterns
@@ -139,7 +153,7 @@ class PolicySet:
         reads: dict[str, dict[str, Read]] = {}
         others: dict[str, list[Bound]] = {}
         opened: set[str] = set()
-        for statement in (statement for policy in named.values() for statement in policy.statements):
+        for statement in (statement for policy in named.values() for statement in policy.all_statements):
             anchors = [bound for bound in statement.conditions if bound.anchor]
             if not anchors:
                 opened.add(statement.issuer)
@@ -156,6 +170,7 @@ class PolicySet:
             grants=MappingProxyType(
                 {grant.name: (policy, grant) for policy in named.values() for grant in policy.grants.values()}
             ),
+            on_trial=frozenset(name for name, policy in named.items() if policy.next is not None),
             _exact=frozenset(exact),
             _reads=MappingProxyType({issuer: tuple(by_key.items()) for issuer, by_key in reads.items()}),
             _others=MappingProxyType({issuer: tuple(bounds) for issuer, bounds in others.items()}),

@@ -51,6 +51,11 @@ class Expression:
     _claims: frozenset[str] | None = field(repr=False)
     _job: frozenset[str] | None = field(repr=False)
 
+    @property
+    def reads(self) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+        """The claims and the job's fields that its answer can depend on; None where it may be any."""
+        return self._claims, self._job
+
     def holds(self, job: JobIdentity, claims: Mapping[str, Any]) -> bool:
         """Whether it is `true`. Never raises."""
         return self.verdict(job, claims) == "true"

@@ -29,6 +29,7 @@ class ExampleOutcome:
     name: str = field(repr=False)
     expected: tuple[str, ...]  # the grants it says it gets; none for a refusal
     problems: tuple[tuple[Path, str], ...] = field(repr=False)  # below the example: where, and what happened instead
+    token: VerifiedToken | None = field(repr=False)  # None where the claims make none
 
 
 def run_examples(policy: Policy, written: PolicyFile, world: World, report: Reporter) -> None:
@@ -55,7 +56,11 @@ def example_outcomes(policy: Policy, written: PolicyFile, world: World) -> Itera
             for problem in _differences(policy, example, token):
                 here(("expect",), f"{example.name!r}: {problem}")
         yield ExampleOutcome(
-            number=number, name=example.name, expected=tuple(example.expect.allow), problems=tuple(problems)
+            number=number,
+            name=example.name,
+            expected=tuple(example.expect.allow),
+            problems=tuple(problems),
+            token=token,
         )
 
 

@@ -9,41 +9,30 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
 
 import typer
 
+from broker.cli.ledger import DATABASE, PAGE, Config, Data, Since, data_folder, every, instant, ledger, story
 from broker.cli.tell import clean, detail, lines, story_lines
 from broker.errors import ConfigError
 from broker.ledger.checkpoint import BadNote, VerifierKey
-from broker.ledger.reader import Reader, open_reader
-from broker.ledger.records import EventQuery, LeaseRecord, StoredEvent
+from broker.ledger.reader import Reader
+from broker.ledger.records import EventQuery, StoredEvent
 from broker.model import rfc3339
 
 app = typer.Typer(no_args_is_help=True)
 
-DATABASE: Final = "ledger.db"
 VKEY: Final = "log.vkey"
-_PAGE: Final = 500
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _COLUMNS: Final = ("seq", "time", "type", "id", "issuer", "project", "run", "grants", "issuance", "lease", "session", "case", "detail")  # fmt: skip
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-Data = Annotated[Path | None, typer.Option("--data", help="The broker's data folder.", envvar="JOBKEY_DATA")]
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="The service's own file, which names the data folder.", envvar="JOBKEY_CONFIG"),
-]
 Type = Annotated[str | None, typer.Option("--type", help="issued, refused, renewed, revoked, expired, reused, ...")]
 Project = Annotated[str | None, typer.Option("--project", help="acme/payments")]
 Run = Annotated[str | None, typer.Option("--run", help="The CI's run id.")]
 Grant = Annotated[str | None, typer.Option("--grant", help="policy/grant")]
-Since = Annotated[
-    str | None, typer.Option("--since", help="An instant (2026-11-21T20:00:00Z), a day, or an age (90m, 24h, 7d).")
-]
 
 
 class Format(StrEnum):
@@ -67,8 +56,8 @@ def list_events(
     as_json: Annotated[bool, typer.Option("--json", help="One event a line, as JSON.")] = False,
 ) -> None:
     """The newest events, newest first."""
-    query = EventQuery(type=type_, project=project, run=run, grant=grant, since=_since(since), limit=limit)
-    with _reader(data, config) as reader:
+    query = EventQuery(type=type_, project=project, run=run, grant=grant, since=instant(since), limit=limit)
+    with ledger(data, config) as reader:
         found = reader.events(query)
         rows = [] if as_json else [_row(event) | _whose(reader, event) for event in found]
     if as_json:
@@ -98,7 +87,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="The raw events, one a line, with every claim.")] = False,
 ) -> None:
     """The whole story of one id: its events, oldest first, and what became of its leases."""
-    with _reader(data, config) as reader:
+    with ledger(data, config) as reader:
         events, leases = story(reader, name)
     if not events and not leases:
         raise ConfigError(f"{name}: the ledger holds nothing of this id")
@@ -129,17 +118,17 @@ def export(
 ) -> None:
     """Every event, oldest first."""
     query = EventQuery(
-        type=type_, project=project, run=run, grant=grant, since=_since(since), newest_first=False, limit=_PAGE
+        type=type_, project=project, run=run, grant=grant, since=instant(since), newest_first=False, limit=PAGE
     )
-    with _reader(data, config) as reader, _output(output) as out:
+    with ledger(data, config) as reader, _output(output) as out:
         if format_ is Format.CSV:
             table = csv.writer(out)
             table.writerow(_COLUMNS)
-            for event in _all(reader, query):
+            for event in every(reader, query):
                 row = _row(event)
                 table.writerow([harmless(row[column]) for column in _COLUMNS])
         else:
-            for event in _all(reader, query):
+            for event in every(reader, query):
                 out.write(event.leaf.decode() + "\n")
 
 
@@ -152,7 +141,7 @@ def export_log(
     """The Merkle log as files, laid out as /log serves it (C2SP tlog-tiles)."""
     from broker.ledger import export as exporter
 
-    with _reader(data, config) as reader:
+    with ledger(data, config) as reader:
         size = exporter.export_log(reader, folder)
     print(f"{size} leaves written to {folder}; prove them with: jobkey-broker audit verify --log {folder} --key VKEY")
 
@@ -192,7 +181,7 @@ def verify(
     if log is not None:
         report = verify_log(log, _key(key, None), since=older)
     else:
-        folder = None if database is not None else _folder(data, config)
+        folder = None if database is not None else data_folder(data, config)
         path = database if database is not None else folder / DATABASE if folder is not None else Path(DATABASE)
         report = verify_database(path, _key(key, folder), since=older)
     for problem in report.problems:
@@ -206,56 +195,11 @@ def verify(
     print(f"proved: {report.leaves} leaves of {report.checkpoint.origin}, root {report.checkpoint.root.hex()}")
 
 
-def story(reader: Reader, name: str) -> tuple[list[StoredEvent], list[LeaseRecord]]:
-    """Every event and lease that an id is about, oldest first."""
-    events: dict[int, StoredEvent] = {}
-    leases: dict[str, LeaseRecord] = {}
-
-    def take(**members: str) -> None:
-        for event in _all(reader, EventQuery(**members, newest_first=False, limit=_PAGE)):  # type: ignore[arg-type]  # names of text members
-            events[event.seq] = event
-
-    first = reader.event(name)
-    if first is not None:
-        events[first.seq] = first
-    prefix = name.partition("_")[0]
-    lease = reader.lease(name) if prefix == "lse" else None
-    issuance = name if prefix == "iss" else None
-    if lease is not None:
-        leases[lease.id] = lease
-        issuance = lease.issuance
-    elif prefix == "ses":
-        leases |= {one.id: one for one in reader.leases_of(name)}
-        take(session=name)
-    elif prefix in ("evt", "case") and first is not None:
-        issuance = first.body.get("issuance")
-    if isinstance(issuance, str):
-        take(issuance=issuance)
-        issued = next((event for event in events.values() if event.body.get("issuance") == issuance), None)
-        if lease is None and issued is not None:
-            mine = reader.leases_of(issued.body.get("session", ""))
-            leases |= {one.id: one for one in mine if one.issuance == issuance}
-    for one in leases.values():
-        take(lease=one.id)
-        ended = EventQuery(type="expired", since=one.expires_at, newest_first=False, limit=_PAGE)
-        events |= {event.seq: event for event in reader.events(ended) if one.id in event.body["leases"]}
-    return [events[seq] for seq in sorted(events)], [leases[id_] for id_ in sorted(leases)]
-
-
 def harmless(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: an apostrophe goes before what would start one (OWASP)."""
     if isinstance(value, str):
         return "'" + value if value.startswith(_FORMULA) else value
     return value
-
-
-def _all(reader: Reader, query: EventQuery) -> Iterator[StoredEvent]:
-    """Page by page, so that a million events do not stand in memory."""
-    from dataclasses import replace
-
-    while page := reader.events(query):
-        yield from page
-        query = replace(query, after=page[-1].seq)
 
 
 def _row(event: StoredEvent) -> dict[str, Any]:
@@ -280,24 +224,6 @@ def _plain_json(event: StoredEvent) -> str:
     return json.dumps({"seq": event.seq, **event.body}, ensure_ascii=not sys.stdout.isatty())
 
 
-@contextmanager
-def _reader(data: Path | None, config: Path | None) -> Iterator[Reader]:
-    with open_reader(_folder(data, config) / DATABASE) as reader:
-        yield reader
-
-
-def _folder(data: Path | None, config: Path | None) -> Path:
-    if data is not None:
-        return data
-    from broker.settings import load_settings
-
-    path = config or Path("broker.yaml")
-    if config is None and not path.exists():
-        raise ConfigError("audit: give --data DIR, --config FILE, or run it beside broker.yaml")
-    folder: Path = load_settings(path).data
-    return folder
-
-
 def _key(given: str | None, folder: Path | None) -> VerifierKey:
     if given is None:
         if folder is None or not (folder / VKEY).is_file():
@@ -315,20 +241,6 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-
-
-def _since(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    if text[:-1].isdecimal() and text[-1] in _UNITS:
-        return datetime.now(UTC) - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(
-            f"--since {text}: give an instant such as 2026-11-21T20:00:00Z, a day, or an age such as 24h"
-        ) from None
-    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
 
 
 @contextmanager

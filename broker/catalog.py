@@ -1,6 +1,7 @@
 """What the policy engine has to know of the configured issuers and backends, and nothing else."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from broker.backends import BACKENDS
 from broker.issuers.seam import IssuerKind
@@ -13,10 +14,11 @@ def policy_inputs(settings: Settings) -> tuple[Mapping[str, IssuerKind], Mapping
     kinds = {name: issuer.kind for name, issuer in settings.issuers.items()}
     urls = {name: issuer.url for name, issuer in settings.issuers.items()}
     targets = {}
-    for name, (kind, _) in settings.backends.items():
+    for name, (kind, own) in settings.backends.items():
         backend = BACKENDS[kind]
         targets[name] = Target(
             backend=name, kind=kind, options=backend.Options, params=backend.Params,
             shortest=backend.shortest, longest=backend.longest, describe=backend.describe,
+            writes=partial(backend.writes, settings=own, url=settings.url),
         )  # fmt: skip
     return kinds, urls, targets

@@ -8,11 +8,12 @@
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from broker.backends.aws_options import AwsOptions, AwsSettings, WebIdentity, session_policy_text
+from broker.backends.aws_powers import powers
 from broker.backends.identity_token import default_subject
 from broker.backends.options import listed, settled
 from broker.backends.seam import (
@@ -22,6 +23,7 @@ from broker.backends.seam import (
     Handle,
     Minted,
     Order,
+    Power,
     Record,
     StillWorks,
     Surroundings,
@@ -74,6 +76,12 @@ class AwsSts(Backend):
         self._workers = Workers(name, threads=settings.threads)
         self._api: StsApi | None = None
         self._connecting = threading.Lock()
+
+    @classmethod
+    def writes(cls, options: Mapping[str, Any], settings: AwsSettings, url: str) -> Iterator[Power]:  # noqa: ARG003  the seam's signature
+        """The role, and what a session policy names of IAM and of other resources."""
+        own = settings.auth.web_identity if isinstance(settings.auth, WebIdentity) else None
+        return powers(options, own)
 
     async def close(self) -> None:
         self._workers.close()

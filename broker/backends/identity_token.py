@@ -11,7 +11,7 @@ import json
 import math
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final
 
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import AfterValidator, Field
 
-from broker.backends.options import EnvName, listed, settled
+from broker.backends.options import TEMPLATE, EnvName, listed, settled
 from broker.backends.seam import (
     Backend,
     BackendError,
@@ -28,6 +28,7 @@ from broker.backends.seam import (
     Handle,
     Minted,
     Order,
+    Power,
     Record,
     StillWorks,
     Strict,
@@ -124,6 +125,17 @@ class IdentityToken(Backend):
     def __init__(self, name: str, settings: TokenSettings, around: Surroundings) -> None:  # noqa: ARG002  the seam's signature
         self._keys, self._url = around.keys, around.url
 
+    @classmethod
+    def writes(cls, options: Mapping[str, Any], settings: Any, url: str) -> Iterator[Power]:  # noqa: ARG003  the seam's signature
+        """A sign-in at every audience. One that is the broker itself would be refused at the mint, and is known here too."""
+        audience = options["audience"]
+        for item in [audience] if isinstance(audience, str) else audience:
+            own = "the broker itself" if _is_ours(item, url) else None
+            yield Power(object=f"identity:{item}", deed="sign in at", controls=own)
+            if subject := options.get("subject"):
+                named = TEMPLATE.sub("**", subject)  # a value in it may hold slashes
+                yield Power(object=f"subject:{item} {named}", deed="call itself")
+
     async def mint(self, order: Order, record: Record) -> Minted:  # noqa: ARG002  the seam's signature
         """Sign. Raises BackendError where the subject would break OpenID Connect, or the audience is the broker."""
         options: TokenOptions = order.options
@@ -156,8 +168,12 @@ class IdentityToken(Backend):
 
     def _not_ourselves(self, audience: Sequence[str]) -> None:
         """A token for the broker would let one grant stand in for a job at the next exchange."""
-        if any(item == self._url or item.startswith((self._url + "/", self._url + "#")) for item in audience):
+        if any(_is_ours(item, self._url) for item in audience):
             raise BackendError("an identity token cannot be addressed to the broker itself", retry=False)
+
+
+def _is_ours(audience: str, url: str) -> bool:
+    return audience == url or audience.startswith((url + "/", url + "#"))
 
 
 def default_subject(grant: str, job: JobIdentity) -> str:

@@ -7,8 +7,9 @@
 * `handle` is what revoking takes, as JSON-able data. The ledger seals it; nothing else ever stores a credential.
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
@@ -28,6 +29,24 @@ class Strict(BaseModel):
 
     # hide_input_in_errors: what was written in the wrong place may be a secret
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """What a credential lets its holder do outside the broker, as far as the grant's options tell. For authors' tools.
+
+    `object` is `<system>:<name>`, such as `ssh:deploy`, `vault:database/creds/ro` or `aws:arn:aws:iam::...:role/x`; in it
+    `*` stands for anything within a `/` segment and `**` for anything: what a template or a wildcard leaves open.
+    """
+
+    object: str
+    deed: str  # what the holder may do with it, as a verb: "log in as", "read"
+    controls: str | None = None  # where the backend itself knows that this is a way to the broker: what it is
+
+
+def opened(text: str) -> str:
+    """An option's text as a Power's object: each template stands for anything inside its segment."""
+    return re.sub(r"\*{3,}", "**", re.sub(r"\{\{[^{}]*\}\}", "*", text))
 
 
 class NoParams(Strict):
@@ -139,6 +158,15 @@ class Backend(ABC):
     @abstractmethod
     def __init__(self, name: str, settings: Any, around: Surroundings) -> None:
         """`settings` is an instance of `Settings`. Opens nothing; `start` may."""
+
+    @classmethod
+    def writes(cls, options: Mapping[str, Any], settings: Any, url: str) -> Iterable[Power]:  # noqa: ARG003  the seam's signature
+        """What a credential with these options can be used for; pure, for the linter's question who could change the broker.
+
+        `options` is a grant's `with:` as it is written, templates and all, known to be valid; `settings` an instance of
+        `Settings`; `url` the broker's own. What the target system itself says of the credential is not known here.
+        """
+        return ()
 
     async def start(self) -> None:  # noqa: B027  a hook; most backends need none
         """Open what is long-lived. Must not fail because the target is down."""

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -28,11 +28,13 @@ from broker.backends.seam import (
     Handle,
     Minted,
     Order,
+    Power,
     Record,
     StillWorks,
     Strict,
     Surroundings,
     Templated,
+    opened,
 )
 
 CLOCK_SKEW: Final = 60  # seconds that a target's clock may be behind
@@ -137,6 +139,12 @@ class SshCa(Backend):
     def __init__(self, name: str, settings: SshSettings, around: Surroundings) -> None:  # noqa: ARG002  the seam's signature
         self._keys = around.keys
         self._ca: tuple[str, bytes, str] | None = None  # kid, raw bytes and line of the signing key
+
+    @classmethod
+    def writes(cls, options: Mapping[str, Any], settings: Any, url: str) -> Iterator[Power]:  # noqa: ARG003  the seam's signature
+        """A login under every principal, wherever a host accepts it."""
+        for principal in options["principals"]:
+            yield Power(object=f"ssh:{opened(principal)}", deed="log in as")
 
     async def mint(self, order: Order, record: Record) -> Minted:  # noqa: ARG002  the seam's signature
         """Sign a certificate for the job's key. Raises BackendError where a template was left in a principal."""

@@ -23,7 +23,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -35,9 +35,11 @@ from broker.backends.seam import (
     Handle,
     Minted,
     Order,
+    Power,
     Record,
     StillWorks,
     Surroundings,
+    opened,
 )
 from broker.backends.vault_options import VaultOptions, VaultSettings
 from broker.backends.vault_values import environment_of, telling_of, values_of
@@ -47,6 +49,10 @@ if TYPE_CHECKING:
     from broker.backends.vault_api import VaultApi
 
 UNRECORDED: Final = timedelta(seconds=30)  # how long a child lives that no ledger knows
+
+_OWN: Final = frozenset(
+    {"auth", "identity", "sys"}
+)  # what hands out policies and tokens, reached through a namespace too
 
 
 class Vault(Backend):
@@ -76,6 +82,17 @@ class Vault(Backend):
         self._workers = Workers(name, threads=settings.threads)
         self._api: VaultApi | None = None
         self._connecting = threading.Lock()
+
+    @classmethod
+    def writes(cls, options: Mapping[str, Any], settings: Any, url: str) -> Iterator[Power]:  # noqa: ARG003  the seam's signature
+        """The path, read or written with the child's policies. Below a namespace it may be Vault's own configuration."""
+        path = opened(options["path"])
+        own = _OWN.intersection(path.split("/"))
+        controls = f"Vault's own {' and '.join(sorted(own))}: who may do what on the server" if own else None
+        deed = "write" if options.get("method") == "write" else "read"
+        yield Power(object=f"vault:{path}", deed=deed, controls=controls)
+        for policy in options["policies"]:
+            yield Power(object=f"vault-policy:{policy}", deed="act under")
 
     async def close(self) -> None:
         self._workers.close()

@@ -32,6 +32,38 @@ class FolderPart(Part):
     backends: list[str] | None = Field(default=None, description="names of backends in broker.yaml", examples=[["ssh"]])
 
 
+Object = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*:[!-~]+$", max_length=512)]
+
+
+class ProtectsPart(Part):
+    """What the platform's own safety rests on, as objects that a credential may reach: `<system>:<name>`, a glob.
+
+    The systems are those that backends speak of (`ssh:<principal>`, `vault:<path>`, `vault-policy:<name>`, `aws:<arn>`,
+    `identity:<audience>`), and the names of issuer kinds for projects (`github:<owner>/<repository>`).
+    """
+
+    policies: list[Object] = Field(
+        default_factory=list,
+        description="where the trust policies and guardrails are changed",
+        examples=[["github:acme/policies"]],
+    )
+    broker: list[Object] = Field(
+        default_factory=list,
+        description="where the broker runs, and what holds its keys and its own identity",
+        examples=[["ssh:broker-admin", "aws:arn:aws:iam::111122223333:role/jobkey*"]],
+    )
+    workflows: list[Object] = Field(
+        default_factory=list,
+        description="where shared workflows and pipeline templates are changed; those that policies trust are known already",
+        examples=[["github:acme/ci"]],
+    )
+    identities: list[Object] = Field(
+        default_factory=list,
+        description="what hands out other identities: a directory, an identity provider, another broker",
+        examples=[["vault:sys/**", "identity:https://sso.acme.example/**"]],
+    )
+
+
 class GuardrailsFile(Part):
     """`guardrails.yaml` as it is written."""
 
@@ -39,6 +71,11 @@ class GuardrailsFile(Part):
         default_factory=dict,
         description="the longest life of a credential, by backend kind (not by backend name)",
         examples=[{"aws-sts": "1h", "ssh-ca": "30m"}],
+    )
+    advised_ttl: dict[str, Duration] = Field(
+        default_factory=dict,
+        description="the life of a credential that is usually enough, by backend kind: a longer one loads, and the linter says so",
+        examples=[{"aws-sts": "15m", "ssh-ca": "5m"}],
     )
     require_immutable_id: bool = Field(
         default=True, description="whether every statement writes out an id that nobody can register again"
@@ -55,6 +92,10 @@ class GuardrailsFile(Part):
     )
     owners: list[Annotated[str, Field(min_length=1)]] | None = Field(
         default=None, min_length=1, description="who may own a policy: globs", examples=[["*@acme.example"]]
+    )
+    protects: ProtectsPart = Field(
+        default_factory=ProtectsPart,
+        description="what controls the broker and its policies; the linter shows every grant that reaches it",
     )
     folders: dict[str, FolderPart] = Field(
         default_factory=dict,
@@ -76,11 +117,15 @@ class Guardrails:
     """The limits as one frozen value. `Guardrails()` is what holds without a file."""
 
     longest_ttl: Mapping[str, timedelta] = field(default_factory=dict)
+    advised_ttl: Mapping[str, timedelta] = field(default_factory=dict)  # advice only: nothing is refused for it
     require_immutable_id: bool = True
     no_wildcards: frozenset[str] = frozenset()  # "job.project", "claims.repository"
     triggers_never_allowed: frozenset[str] = frozenset()
     owners: tuple[str, ...] | None = None
     folders: Mapping[str, FolderLimits] = field(default_factory=dict)
+    protects: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # "policies" -> globs of objects; for the linter
     sha256: str = hashlib.sha256(b"").hexdigest()
     text: str = field(default="", repr=False, compare=False)  # as written, for the ledger
     document: Document | None = field(default=None, repr=False, compare=False)
@@ -117,20 +162,21 @@ class Guardrails:
         if self.document is None:
             return
         here = self.document.problem
+        limits = (("longest_ttl", self.longest_ttl), ("advised_ttl", self.advised_ttl))
         named: list[tuple[Key, str, set[str]]] = [
-            (("longest_ttl", name), name, set(kinds)) for name in self.longest_ttl
+            ((key, name), name, set(kinds)) for key, names in limits for name in names
         ]
         listed = self.document.value.get("triggers_never_allowed") or []
         named += [(("triggers_never_allowed", i), name, set(triggers)) for i, name in enumerate(listed)]
-        for folder, limits in self.folders.items():
+        for folder, allowed in self.folders.items():
             if folder not in {".", *folders}:
                 yield here(
                     ("folders", folder),
                     "there is no such folder of policies, so this limits nothing; create or remove it",
                 )
             for key, names, known in (
-                ("issuers", limits.issuers, set(issuers)),
-                ("backends", limits.backends, set(backends)),
+                ("issuers", allowed.issuers, set(issuers)),
+                ("backends", allowed.backends, set(backends)),
             ):
                 named += [(("folders", folder, key), name, known) for name in names or ()]
         for path, name, known in named:
@@ -160,10 +206,12 @@ def read_guardrails(text: str | bytes, name: str) -> Guardrails:
         raise ConfigError(*problems)
     return Guardrails(
         longest_ttl=dict(file.longest_ttl),
+        advised_ttl=dict(file.advised_ttl),
         require_immutable_id=file.require_immutable_id,
         no_wildcards=frozenset(_key(name) for name in file.no_wildcards),
         triggers_never_allowed=frozenset(file.triggers_never_allowed),
         owners=None if file.owners is None else tuple(file.owners),
+        protects={name: tuple(getattr(file.protects, name)) for name in ProtectsPart.model_fields},
         folders={_folder(name): _limits(part) for name, part in file.folders.items()},
         sha256=hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest(),
         text=text if isinstance(text, str) else text.decode(),  # UTF-8: it was parsed
@@ -179,11 +227,14 @@ def _problems(file: GuardrailsFile, document: Document) -> Iterator[str]:
                 ("no_wildcards", number),
                 f"a job has no {claim!r}{suggestion(claim, JOB_FIELDS)}; a raw claim is written claims.NAME",
             )
-    for number, glob in enumerate(file.owners or ()):
+    globs: list[tuple[Key, str]] = [(("owners", number), glob) for number, glob in enumerate(file.owners or ())]
+    for name in ProtectsPart.model_fields:
+        globs += [(("protects", name, number), glob) for number, glob in enumerate(getattr(file.protects, name))]
+    for path, glob in globs:
         try:
             compile_pattern(glob_to_re2(glob))
         except ValueError as error:
-            yield document.problem(("owners", number), str(error))
+            yield document.problem(path, str(error))
     folders = [_folder(name) for name in file.folders]
     for name in file.folders:
         if ".." in PurePosixPath(name).parts or name.startswith("/") or not name:

@@ -17,6 +17,7 @@ def guardrails(settings: Settings | None) -> Schema:
     made = shape.of(GuardrailsFile, "Jobkey guardrails")
     properties = made["properties"]
     properties["longest_ttl"]["propertyNames"] = offered(BACKENDS)
+    properties["advised_ttl"]["propertyNames"] = offered(BACKENDS)
     properties["no_wildcards"]["items"] |= offered(JOB_FIELDS)
     properties["triggers_never_allowed"]["items"] |= offered(
         {name for kind in ISSUERS.values() for name in kind.trigger_names}

@@ -5,9 +5,10 @@
 * Hidden files and folders are left alone: Kubernetes mounts a ConfigMap through `..data`.
 """
 
+import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -66,37 +67,75 @@ def load_policies(
     world = World(issuers=issuers, issuer_urls=issuer_urls, targets=targets, guardrails=guardrails)
     problems: list[str] = []
     texts = read_folder(folder, problems)
-    return compile_all(texts, world, problems, folders=_folders(texts))
+    return compile_all(texts, world, problems, folders=folders_of(texts))
 
 
 def compile_all(
     texts: list[PolicyText], world: World, problems: list[str], *, folders: set[str] | None = None
 ) -> PolicySet:
     """The set of these texts. `problems` are those found before. Raises ConfigError. `folders` is None for loose files."""
-    policies: dict[str, Policy] = {}
-    if folders is not None:
-        problems.extend(
-            world.guardrails.unknown_names(
-                kinds={target.kind for target in (world.targets or {}).values()},
-                triggers={name for kind in world.issuers.values() for name in kind.trigger_names},
-                issuers=world.issuers,
-                backends=world.targets or (),
-                folders=folders,
-            )
-        )
-    for text in texts:
-        try:
-            policy = compile_text(text, world)
-        except ConfigError as error:
-            problems.extend(error.problems)
-            continue
-        if policy.name in policies:
-            other = policies[policy.name].file
-            problems.append(f"{text.name}:1:1: policy: the name {policy.name!r} is taken by {other}; rename one")
-        policies.setdefault(policy.name, policy)
-    if problems:
-        raise ConfigError(*problems)
-    return PolicySet.of(policies.values(), world.guardrails)
+    return Loader().load(texts, world, problems, folders=folders)
+
+
+class Loader:
+    """Loads again and again, and compiles only what changed.
+
+    A file whose bytes, path and world are the same gives the policy that it gave before. What `load` returns is equal to
+    what a fresh load returns. Not for two threads at once. A load that fails is remembered too, as far as it came.
+    """
+
+    def __init__(self) -> None:
+        self._world: World | None = None
+        self._known: dict[str, Policy] = {}  # by file
+
+    def load(
+        self,
+        texts: Sequence[PolicyText],
+        world: World,
+        problems: Sequence[str] = (),
+        *,
+        folders: set[str] | None = None,
+    ) -> PolicySet:
+        """As `compile_all`. Raises ConfigError."""
+        # Guardrails, issuers and backends are part of every verdict, the examples' too; any other one begins afresh.
+        known = self._known if self._world == world else {}
+        found = list(problems)
+        if folders is not None:
+            found.extend(_misspelt(world, folders))
+        compiled: dict[str, Policy] = {}
+        policies: dict[str, Policy] = {}
+        for text in texts:
+            try:
+                policy = _again(known.get(text.file), text) or compile_text(text, world)
+            except ConfigError as error:
+                found.extend(error.problems)
+                continue
+            compiled[text.file] = policy
+            if policy.name in policies:
+                other = policies[policy.name].file
+                found.append(f"{text.name}:1:1: policy: the name {policy.name!r} is taken by {other}; rename one")
+            policies.setdefault(policy.name, policy)
+        self._world, self._known = world, compiled
+        if found:
+            raise ConfigError(*found)
+        return PolicySet.of(policies.values(), world.guardrails)
+
+
+def _again(known: Policy | None, text: PolicyText) -> Policy | None:
+    """The policy that stood in this file, where its bytes are the same. `version` is the digest of those bytes."""
+    if known is None or known.version != f"sha256:{hashlib.sha256(text.data).hexdigest()}":
+        return None
+    return known
+
+
+def _misspelt(world: World, folders: set[str]) -> Iterator[str]:
+    return world.guardrails.unknown_names(
+        kinds={target.kind for target in (world.targets or {}).values()},
+        triggers={name for kind in world.issuers.values() for name in kind.trigger_names},
+        issuers=world.issuers,
+        backends=world.targets or (),
+        folders=folders,
+    )
 
 
 def compile_text(text: PolicyText, world: World) -> Policy:
@@ -179,7 +218,8 @@ def read_one(path: Path, file: str, problems: list[str], *, within: Path | None 
     return PolicyText(str(path), file, data)
 
 
-def _folders(texts: list[PolicyText]) -> set[str]:
+def folders_of(texts: Iterable[PolicyText]) -> set[str]:
+    """Every folder that some policy stands in or below, `.` included: what guardrails may name."""
     found = {"."}
     for text in texts:
         parts = text.folder.split("/")

@@ -1,0 +1,54 @@
+"""How `policy new` and `policy record` read the job that an author shows: a file, standard input, or an event of the ledger."""
+
+from pathlib import Path
+from typing import Final
+
+import typer
+
+from broker.authoring.subject import LARGEST, Subject, of_claims, read_subject
+from broker.errors import ConfigError
+from broker.policy.compile import World
+
+DATABASE: Final = "ledger.db"
+
+
+def shown_subject(source: Path, world: World, issuer: str | None) -> Subject:
+    """What a file or standard input holds. Raises ConfigError, which repeats nothing of it."""
+    name = "standard input" if str(source) == "-" else str(source)
+    try:
+        if str(source) == "-":
+            data = typer.get_binary_stream("stdin").read(LARGEST + 1)
+        else:
+            with source.open("rb") as file:
+                data = file.read(LARGEST + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{name}:1:1: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name}:1:1: not UTF-8") from None
+    if len(data) > LARGEST:
+        raise ConfigError(f"{name}:1:1: larger than {LARGEST >> 20} MiB; no token is")
+    if not text.strip():
+        raise ConfigError(f"{name}:1:1: nothing is there; did the command before the pipe fail?")
+    return read_subject(text, name, world, issuer=issuer)
+
+
+def subject_of_event(event: str, data: Path, world: World, issuer: str | None) -> Subject:
+    """The job of an issuance, a refusal or any other event that keeps its claims. The ledger is only read."""
+    from dataclasses import replace
+
+    from broker.ledger.reader import open_reader
+
+    with open_reader(data / DATABASE) as reader:
+        found = reader.event(event)
+    if found is None:
+        raise ConfigError(f"{event}: the ledger holds nothing of this id; give an evt_, iss_ or case_ of `audit list`")
+    body = found.body
+    claims = body.get("claims")
+    if not isinstance(claims, dict) or not isinstance(body.get("issuer"), str):
+        raise ConfigError(f"{event}: this event ({found.type}) keeps no claims; an issuance or a refusal does")
+    subject = of_claims(
+        claims, event, world, issuer=issuer or body["issuer"], origin="of the ledger; its broker verified the token"
+    )
+    grants = tuple(str(grant) for grant in body.get("grants", ()))
+    return replace(subject, event=found.type, grants=grants)

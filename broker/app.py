@@ -16,6 +16,7 @@ from broker.backends.identity_token import sign_identity
 from broker.backends.seam import Backend, BackendError, Surroundings
 from broker.catalog import policy_inputs
 from broker.errors import ConfigError, LedgerUnwritable
+from broker.exchange.cases import Cases
 from broker.exchange.credentials import Exchange
 from broker.exchange.floods import Floods
 from broker.exchange.key_log import record_keys
@@ -27,11 +28,13 @@ from broker.keys import KeyStore
 from broker.keys.files import FileKeyStore
 from broker.ledger.store import Ledger
 from broker.metrics import TokenMetrics
+from broker.people.signin import SignIn
 from broker.settings import Settings
 from broker.tokens.verify import TokenVerifier
 from broker.web.application import application
 from broker.web.job import JobRoutes
 from broker.web.oauth import OAuthRoutes
+from broker.web.people import PeopleRoutes
 from broker.web.public import PublicRoutes
 
 log: Final = structlog.get_logger("jobkey")
@@ -59,6 +62,10 @@ class Broker:
         self.exchange = Exchange(
             verifier=verifier, policies=lambda: policies.current, backends=backends, ledger=ledger, keys=keys, keeper=keeper, floods=floods
         )  # fmt: skip
+        self.cases = Cases(ledger, lambda: policies.current, floods)
+        self.signin = SignIn(
+            settings.people, ledger, url=settings.url, owns=lambda person: bool(self.cases.owned(person)), observer=TokenMetrics()
+        )  # fmt: skip
         self._ready: tuple[float, dict[str, str]] = (0.0, {})
 
     def application(self) -> web.Application:
@@ -68,6 +75,7 @@ class Broker:
             [
                 JobRoutes(self.exchange, lifetimes),
                 OAuthRoutes(self.exchange, lifetimes, OwnTokens(self.keys, self.settings.url)),
+                PeopleRoutes(self.signin, self.cases),
                 PublicRoutes(
                     url=self.settings.url,
                     keys=self.keys,
@@ -150,6 +158,8 @@ async def broker(settings: Settings) -> AsyncIterator[Broker]:
             floods=floods,
         )
         stack.push_async_callback(opened.exchange.drain)
+        await opened.signin.start()
+        stack.push_async_callback(opened.signin.close)
         log.info("open", policies=len(policies.current.policies), recovered=recovered)
         yield opened
 

@@ -14,6 +14,10 @@ BrokerError
     LeaseEnded              409  invalid_request         nothing left to renew
     NotRenewable            422  invalid_request
     TooManyRefusals         429  invalid_request         with Retry-After
+    SignInNeeded            401  a person's call without a good token of the organisation's own issuer
+    RoleNeeded              403  a person who is nobody here, or not this
+    UnknownCase             404  no such case, or not for this person: the same words
+    TooManyReads            429  with Retry-After
   BrokerUnavailable       we must act; with Retry-After where trying again can help
     BackendFailed           502  temporarily_unavailable
     IssuerUnreachable       503  temporarily_unavailable  an issuer's keys cannot be had
@@ -35,6 +39,7 @@ class BrokerError(Exception):
     title: ClassVar[str] = "Internal error"
     oauth_error: ClassVar[str] = "server_error"
     retry_after: int | None = None
+    challenge: str = 'Bearer realm="jobkey", error="invalid_token"'  # WWW-Authenticate, where the status is 401
 
     def __init__(
         self, detail: str, *, reason: str = "", case: str | None = None, extra: Mapping[str, Any] | None = None
@@ -96,6 +101,32 @@ class NotRenewable(RequestRefused):
 
 class TooManyRefusals(RequestRefused):
     status, title = 429, "Too many refused requests"
+
+    def __init__(self, detail: str, *, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class SignInNeeded(RequestRefused):
+    """`challenge` leads to how to sign in (RFC 9728 section 5.1)."""
+
+    status, title = 401, "Sign in"
+
+    def __init__(self, detail: str, *, challenge: str) -> None:
+        super().__init__(detail)
+        self.challenge = challenge
+
+
+class RoleNeeded(RequestRefused):
+    status, title = 403, "This is not for you"
+
+
+class UnknownCase(RequestRefused):
+    status, title = 404, "No such case"
+
+
+class TooManyReads(RequestRefused):
+    status, title = 429, "Too many cases at once"
 
     def __init__(self, detail: str, *, retry_after: int) -> None:
         super().__init__(detail)

@@ -50,6 +50,16 @@ def _instant(unix_ms: int) -> str:
     return text
 
 
+def first_of(prefix: str, unix_ms: int) -> str:
+    """The least id of an instant: what ids of one prefix are compared with to find those since then."""
+    return prefix + "_" + encode(max(unix_ms, 0), bytes(10))
+
+
+def made_at(id_: str) -> int:
+    """The unix milliseconds in an id, whose shape `is_id` has told to be one."""
+    return sum(ALPHABET.index(letter) << 5 * (9 - at) for at, letter in enumerate(id_.partition("_")[2][:10]))
+
+
 def is_id(text: str, prefix: str) -> bool:
     """Whether `text` has the shape of an id of this kind; look-ups ask this before they ask the ledger."""
     match = _SHAPE.fullmatch(text)

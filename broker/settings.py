@@ -16,6 +16,7 @@ from broker.durations import Duration
 from broker.errors import ConfigError
 from broker.issuers.settings import IssuerSettings, trusted_issuer
 from broker.issuers.trusted import TrustedIssuer
+from broker.people.settings import People, PeopleSettings, people
 
 NAME: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -108,6 +109,10 @@ class BrokerFile(_Part):
         description="where credentials come from, by a name of your choice",
         examples=[{"ssh": {"kind": "ssh-ca"}}],
     )
+    people: PeopleSettings | None = Field(
+        default=None,
+        description="who signs in to read cases and the ledger: the organisation's OpenID issuer, and its roles",
+    )
     tls: Tls | None = Field(default=None, description="the server's own certificate; read again on SIGHUP")
     behind_proxy: bool = Field(default=False, description="whether a proxy on this host or in this network ends TLS")
     log: Log = Field(default=Log(), description="the public face of the Merkle log")
@@ -163,6 +168,13 @@ class Settings:
                 )
             urls[issuer.url] = name
             self.issuers[name] = issuer
+        self.people: People | None = None
+        if file.people is not None:
+            self.people = people(
+                file.people,
+                jobs=urls,
+                report=lambda path, message: problems.append(document.problem(("people", *path), message)),
+            )
         self.backends: dict[str, tuple[str, Any]] = {}
         for name, backend in file.backends.items():
             kind = BACKENDS[backend.kind]

@@ -19,7 +19,7 @@ _IDS: Final = ("issuance", "session", "lease", "case", "policy_set")
 # Proof material, and what the lines above say in words. `audit show --json` has it all.
 _UNTOLD: Final = frozenset({
     "id", "time", "type", "job", "claims", "issuer", "kind", "grants", "code", "reason", "why", "problems", "leases",
-    "policies", "sample", "handle_sha256", "session_sha256", "session_keep_until", *_IDS,
+    "policies", "sample", "near", "cases", "handle_sha256", "session_sha256", "session_keep_until", *_IDS,
 })  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -23,6 +23,8 @@ from broker.exchange import sessions
 from broker.exchange.floods import Floods
 from broker.exchange.leases import OPEN, LeaseKeeper
 from broker.exchange.making import Caller, Decided, Maker
+from broker.exchange.near import Entry as Near
+from broker.exchange.near import near_grants, near_misses, near_params
 from broker.exchange.requests import CredentialRequest, Issued, IssuedSession
 from broker.keys import KeyStore
 from broker.ledger import events
@@ -30,6 +32,7 @@ from broker.ledger.records import AlreadyRedeemed, Entry, SessionChange, Session
 from broker.ledger.store import Ledger
 from broker.model import Secret, VerifiedToken
 from broker.policy import Allowed, AllowedGrant, BadParams, Denied, PolicySet, decide
+from broker.policy.trial import trial
 from broker.tokens.verify import TokenVerifier, challenge_of
 from broker.turns import TURN
 
@@ -65,7 +68,8 @@ class Exchange:
         await TURN
         policies = self.policies()  # once: one request sees one set
         granted = await self.judge(caller.token, request, policies, now=now)
-        return await self._issue(Decided(caller, request, granted, policies.version, now))
+        differs = trial(policies, caller.token, request.grants)
+        return await self._issue(Decided(caller, request, granted, policies.version, now, differs))
 
     # 1. Verify -------------------------------------------------------------------------------------------------------
 
@@ -85,8 +89,13 @@ class Exchange:
         try:
             prove_possession(token, request.verifier)
         except RequestRefused as refusal:  # the token is genuine: somebody else may be holding it
+            policies = self.policies()
+            near = near_grants(
+                [grant.grant for grant in request.grants], policies, key="verifier", code="verifier",
+                expected="the verifier that the token's audience is bound to", got="none, or another",
+            )  # fmt: skip
             refusal.case = await self.record(
-                token, request, self.policies(), code="verifier", reason=refusal.detail, now=now
+                token, request, policies, code="verifier", reason=refusal.detail, near=near, now=now
             )
             raise
         session = ids.new("ses")
@@ -110,18 +119,21 @@ class Exchange:
             case Allowed(grants=grants) if not any(grant.observed for grant in grants):
                 return grants
             case Allowed(grants=grants):
-                reason = "a policy in observe mode would have allowed this: " + ", ".join(
-                    grant.name for grant in grants if grant.observed
-                )
-                return await self.refuse(token, request, policies, code="observe", reason=reason, now=now)
+                observed = [grant.name for grant in grants if grant.observed]
+                reason = "a policy in observe mode would have allowed this: " + ", ".join(observed)
+                near = near_grants(observed, policies, key="mode", code="observe", expected="enforce", got="observe")
+                return await self.refuse(token, request, policies, code="observe", reason=reason, near=near, now=now)
             case BadParams() as bad:
                 missing = self._to_make(bad, policies)
                 if len(missing) == len(bad.problems):  # the client makes them and asks again: nothing to remember
                     raise MalformedRequest(_told(bad), extra={"missing": missing})
-                case = await self.record(token, request, policies, code="params", reason=_told(bad), now=now)
+                near = near_params(bad, policies)
+                case = await self.record(token, request, policies, code="params", reason=_told(bad), near=near, now=now)
                 raise MalformedRequest(_told(bad), case=case, extra={"missing": missing} if missing else None)
             case Denied() as denied:
-                return await self.refuse(token, request, policies, code=denied.code, reason=denied.explain(), now=now)
+                near = near_misses(denied.misses, policies, token)
+                why = denied.explain()
+                return await self.refuse(token, request, policies, code=denied.code, reason=why, near=near, now=now)
 
     def _to_make(self, bad: BadParams, policies: PolicySet) -> list[dict[str, str]]:
         """Parameters that a client can make by itself and send again: the token is not spent by this refusal."""
@@ -139,10 +151,11 @@ class Exchange:
         *,
         code: str,
         reason: str,
+        near: Sequence[Near] = (),
         now: datetime,
     ) -> tuple[AllowedGrant, ...]:
         """Record, then raise GrantRefused. The same words whatever the policies say, and durable before they are said."""
-        case = await self.record(token, request, policies, code=code, reason=reason, now=now)
+        case = await self.record(token, request, policies, code=code, reason=reason, near=near, now=now)
         raise GrantRefused(REFUSED, reason=reason, case=case)
 
     async def record(
@@ -153,6 +166,7 @@ class Exchange:
         *,
         code: str,
         reason: str,
+        near: Sequence[Near] = (),
         now: datetime,
     ) -> str:
         """Remember that a proved identity was told no; gives the case. Raises LedgerUnwritable."""
@@ -166,10 +180,19 @@ class Exchange:
         case = ids.new("case")
         told: dict[str, Any] = {
             "case": case, "grants": asked, "issuer": token.issuer, "job": token.job.present(), "claims": dict(token.claims),
-            "reason": reason, "policy_set": policies.version, "now": now,
+            "reason": reason, "policy_set": policies.version, "near": near, "now": now,
         }  # fmt: skip
         event = events.observed(**told, allowed=True) if code == "observe" else events.refused(**told, code=code)
-        await self.ledger.write(Entry(events=(event,)))
+        differs = [change.as_json() for change in trial(policies, token, request.grants)]
+        beside = events.next_differs(
+            changes=differs,
+            issuer=token.issuer,
+            job=told["job"],
+            policy_set=policies.version,
+            told={"case": case},
+            now=now,
+        )
+        await self.ledger.write(Entry(events=(event, beside) if differs else (event,)))
         return case
 
     # 3. Claim, 4. Mint and record, 5. Answer -------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 * Per issuer and owner a bucket of refusals; when it is empty the answer is 429 and nothing is written.
 * Identities that no policy names at all are recorded in aggregate: one event per owner and minute, with the count and
   one sample, so that strangers cannot fill the ledger.
+* Every refusal has a case number of its own all the same: one that came twice would tell a stranger that no policy is near.
 * Both tables are bounded; the least recently seen owner is dropped first.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,6 +21,7 @@ BURST: Final = 60.0
 PER_SECOND: Final = 1.0
 WINDOW: Final = timedelta(minutes=1)
 MOST_OWNERS: Final = 10_000
+MOST_CASES: Final = 512  # of one window; an owner's bucket lets through a quarter of that
 
 Owner = tuple[str, str]  # issuer name, owner id or name or project
 
@@ -47,6 +49,7 @@ class Strangers:
     count: int
     sample: VerifiedToken
     grants: tuple[str, ...]
+    more: list[str] = field(default_factory=list)  # the cases of the others
 
 
 class Floods:
@@ -81,11 +84,18 @@ class Floods:
         window = self._strangers.get(owner)
         if window is None:
             window = self._strangers[owner] = Strangers(ids.new("case"), now, 0, token, grants)
+        case = window.case if window.count == 0 else ids.new("case")
+        if window.count and len(window.more) < MOST_CASES:
+            window.more.append(case)
         window.count += 1
         closed = []
         while len(self._strangers) > MOST_OWNERS:
             closed.append(self._strangers.popitem(last=False)[1])
-        return window.case, closed
+        return case, closed
+
+    def window_of(self, case: str) -> Strangers | None:
+        """The window that this case stands in and that is not recorded yet."""
+        return next((window for window in self._strangers.values() if case == window.case or case in window.more), None)
 
     def close_windows(self, *, now: datetime, every: bool = False) -> Iterator[Strangers]:
         """The windows whose minute is over (or every one, at shutdown), for the ledger."""

@@ -300,8 +300,9 @@ def refused_many(window: Strangers, now: datetime) -> Event:
     issuer, owner = owner_of(window.sample)
     sample = {"job": window.sample.job.present(), "claims": dict(window.sample.claims), "grants": list(window.grants)}
     return events.refused_many(
-        case=window.case, issuer=issuer, owner=owner, count=window.count, since=window.since, sample=sample, now=now
-    )
+        case=window.case, cases=window.more, issuer=issuer, owner=owner, count=window.count, since=window.since,
+        sample=sample, now=now,
+    )  # fmt: skip
 
 
 def _to_revoking(lease: LeaseRecord, why: str, next_attempt: datetime) -> LeaseChange:

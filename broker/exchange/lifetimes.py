@@ -13,6 +13,7 @@ from broker.errors import BackendFailed, LeaseEnded, NotRenewable, UnknownLease
 from broker.exchange.credentials import Exchange
 from broker.exchange.leases import OPEN
 from broker.exchange.making import GRANTED, granted_digest
+from broker.exchange.near import near_grants
 from broker.exchange.requests import CredentialRequest, Ended
 from broker.ledger import events
 from broker.ledger.records import Entry, Event, LeaseChange, LeaseMoved, LeaseRecord, SessionChange, SessionRecord
@@ -63,7 +64,11 @@ class Lifetimes:
             raise NotRenewable("this credential cannot be renewed; ask for a fresh one with your session") from None
         if handle.get(GRANTED) != granted_digest(granted):
             reason = f"{lease.grant} is granted, but no longer as it was when {lease.id} was minted"
-            await self._exchange.refuse(token, asked, policies, code="changed", reason=reason, now=now)
+            near = near_grants(
+                [lease.grant], policies, key="grant", code="changed", expected="the grant as it was when it was minted",
+                got="the grant as it is now",
+            )  # fmt: skip
+            await self._exchange.refuse(token, asked, policies, code="changed", reason=reason, near=near, now=now)
         return granted, handle
 
     async def _renew(

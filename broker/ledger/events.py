@@ -154,24 +154,38 @@ def refused(
     claims: Json,
     reason: str,
     policy_set: str,
+    near: Sequence[Json] = (),
     session: str | None = None,
     now: datetime | None = None,
 ) -> Event:
-    """A proved identity was told no. `code` is the error's class name; `reason` may name policies, so only owners read it."""
-    body = {"case": case, "code": code, "grants": list(grants), "issuer": issuer, "job": job, "claims": claims}
-    body |= {"reason": clip(reason), "policy_set": policy_set}
+    """A proved identity was told no. `code` is the error's class name; `reason` may name policies, so only owners read it.
+
+    `near`: what stood in the way, nearest statement first, each {policy, statement, key, code, expected, got}; see
+    broker.exchange.cases. The statement is left out where none is meant.
+    """
+    body: dict[str, Any] = {"case": case, "code": code, "grants": list(grants), "issuer": issuer, "job": job}
+    body |= {"claims": claims, "reason": clip(reason), "policy_set": policy_set} | ({"near": near} if near else {})
     return make("refused", body if session is None else body | {"session": session}, now=now)
 
 
 def refused_many(
-    *, case: str, issuer: str, owner: str | None, count: int, since: datetime, sample: Json, now: datetime | None = None
+    *,
+    case: str,
+    cases: Sequence[str] = (),
+    issuer: str,
+    owner: str | None,
+    count: int,
+    since: datetime,
+    sample: Json,
+    now: datetime | None = None,
 ) -> Event:
     """A flood in one line: so many refusals of one issuer and owner since an instant, and one of them as a sample.
 
-    Every one of the refused was told this case.
+    `case` is the first refusal's number, `cases` those of the others: a case of its own for each, as for anybody who is
+    refused, or its sameness would tell a stranger that no policy is near.
     """
-    body = {"case": case, "issuer": issuer, "owner": owner, "count": count, "from": rfc3339(since), "sample": sample}
-    return make("refused-many", body, now=now)
+    body: dict[str, Any] = {"case": case, "issuer": issuer, "owner": owner, "count": count, "from": rfc3339(since)}
+    return make("refused-many", body | {"sample": sample} | ({"cases": list(cases)} if cases else {}), now=now)
 
 
 def observed(
@@ -184,17 +198,43 @@ def observed(
     allowed: bool,
     reason: str,
     policy_set: str,
+    near: Sequence[Json] = (),
     now: datetime | None = None,
 ) -> Event:
-    """What a policy in `mode: observe` would have said. Nothing was minted."""
-    body = {"grants": list(grants), "issuer": issuer, "job": job, "claims": claims, "allowed": allowed}
-    body |= {"reason": clip(reason), "policy_set": policy_set} | ({} if case is None else {"case": case})
+    """What a policy in `mode: observe` would have said. Nothing was minted. `near` as in `refused`."""
+    body: dict[str, Any] = {"grants": list(grants), "issuer": issuer, "job": job, "claims": claims, "allowed": allowed}
+    body |= {"reason": clip(reason), "policy_set": policy_set} | ({"near": near} if near else {})
+    body |= {} if case is None else {"case": case}
     return make("observed", body, now=now)
+
+
+def next_differs(
+    *, changes: Sequence[Json], issuer: str, job: Json, policy_set: str, told: Json, now: datetime | None = None
+) -> Event:
+    """A policy's next version would have answered otherwise: `changes` are {grant, would, why}. It decided nothing.
+
+    `told` names what the job was told: {"issuance": ...} or {"case": ...}.
+    """
+    body = {"changes": list(changes), "issuer": issuer, "job": job, "policy_set": policy_set}
+    return make("next-differs", body | dict(told), now=now)
 
 
 def reused(*, case: str, session: str, issuer: str, job: Json, now: datetime | None = None) -> Event:
     """A subject token came a second time; `session` is the one that redeemed it. A leak, or a client that retries badly."""
     return make("reused", {"case": case, "session": session, "issuer": issuer, "job": job}, now=now)
+
+
+def person_signed_in(
+    *, person: str, subject: str, idp: str, roles: Sequence[str], expires_at: datetime, now: datetime | None = None
+) -> Event:
+    """A person's token was used for the first time. `subject` is its `sub`, `idp` its issuer's URL."""
+    body = {"person": clip(person), "subject": clip(subject), "idp": idp, "roles": list(roles)}
+    return make("person-signed-in", body | {"until": rfc3339(expires_at)}, now=now)
+
+
+def case_read(*, case: str, person: str, roles: Sequence[str], now: datetime | None = None) -> Event:
+    """A person was shown a case. It stands under `read`, so that looking the case up leads to the refusal itself."""
+    return make("case-read", {"read": case, "person": clip(person), "roles": list(roles)}, now=now)
 
 
 def policy_changed(

@@ -144,6 +144,9 @@ class EventQuery:
     session: str | None = None
     lease: str | None = None  # events about this one lease; the one that issued it is found by its issuance
     case: str | None = None
+    with_case: bool = False  # whatever a case number leads to: refusals of every sort
+    case_from: str | None = None  # cases sort by time; both ends are inclusive
+    case_to: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     before: int | None = None

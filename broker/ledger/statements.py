@@ -191,6 +191,12 @@ def events_matching(query: EventQuery) -> tuple[str, dict[str, Any]]:
             found = found.where(events.c[name] == value)
     if query.grant is not None:
         found = found.where(func.instr(events.c.grants, f"\n{query.grant}\n") > _ZERO)
+    if query.with_case:
+        found = found.where(events.c.case.is_not(None))
+    if query.case_from is not None:
+        found = found.where(events.c.case >= query.case_from)
+    if query.case_to is not None:
+        found = found.where(events.c.case <= query.case_to)
     if query.since is not None:
         found = found.where(events.c.time >= unix_ms(query.since))
     if query.until is not None:

@@ -232,7 +232,7 @@ class TokenVerifier:
 
     def _reject(self, issuer: TrustedIssuer | None, why: str, detail: str) -> NoReturn:
         self._observer.token_rejected(issuer.name if issuer else None, why)
-        raise SubjectTokenRejected(detail)
+        raise SubjectTokenRejected(detail, reason=why)
 
 
 def _again(issuer: TrustedIssuer) -> str:

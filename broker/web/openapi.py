@@ -10,15 +10,16 @@ from broker.web import wire
 REF: Final = "#/components/schemas/"
 PROBLEMS: Final = {
     "401": "The token or session is not good: it is malformed, expired, not for this broker, or signed by nobody we trust.",
-    "403": "The token is good and no policy grants this. `case` is where the owners of the policy read why.",
-    "404": "There is no such thing in this session.",
+    "403": "The token is good and no policy grants this, or no role does. `case` is where the owners of the policy read why.",
+    "404": "There is no such thing in this session, or for this person.",
     "409": "The token was used before, or the lease has ended.",
     "413": "The body is larger than 64 KiB.",
     "422": "The request is wrong; `detail` says where, `missing` what a client can make.",
-    "429": "Too many refused requests from this owner; see Retry-After.",
+    "429": "Too many refused requests from this owner, or cases read by this person; see Retry-After.",
     "502": "A backend failed; nothing was issued.",
     "503": "The ledger or an issuer's keys cannot be had; nothing was issued.",
 }
+PEOPLE_PROBLEMS: Final = ("401", "403", "503")
 JOB_PROBLEMS: Final = ("401", "403", "409", "413", "422", "429", "502", "503")
 
 
@@ -47,6 +48,12 @@ def openapi(url: str) -> dict[str, Any]:
                     "bearerFormat": "JWT",
                     "description": "The ID token your CI signs for this job",
                 },
+                "person": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A person's token of the organisation's own issuer; /.well-known/oauth-protected-resource names it",
+                },
                 "session": {
                     "type": "http",
                     "scheme": "bearer",
@@ -60,14 +67,8 @@ def openapi(url: str) -> dict[str, Any]:
 def _paths() -> dict[str, Any]:
     session: list[dict[str, list[str]]] = [{"session": []}]
     either: list[dict[str, list[str]]] = [{"subjectToken": []}, *session]
-    lease = [
-        {
-            "name": "lease",
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string", "pattern": "^lse_[0-9A-HJKMNP-TV-Z]{26}$"},
-        }
-    ]
+    person: list[dict[str, list[str]]] = [{"person": []}]
+    lease = [_path("lease", "^lse_[0-9A-HJKMNP-TV-Z]{26}$")]
     form = "application/x-www-form-urlencoded"
     return {
         "/v1/credentials": {
@@ -111,6 +112,26 @@ def _paths() -> dict[str, Any]:
         "/.well-known/openid-configuration": {"get": _public("The broker as an OpenID issuer")},
         "/.well-known/oauth-authorization-server": {"get": _public("The broker as an authorization server, RFC 8414")},
         "/jwks.json": {"get": _public("The keys of identity tokens, RFC 7517", media="application/jwk-set+json")},
+        "/.well-known/oauth-protected-resource": {"get": _public("How people sign in, RFC 9728")},
+        "/v1/me": {"get": _call("Who the broker takes a person for", "Me", person, problems=PEOPLE_PROBLEMS)},
+        "/v1/cases": {
+            "get": _call(
+                "Refusals near the caller's policies, or all, newest first",
+                "CaseList",
+                person,
+                parameters=_filters(),
+                problems=(*PEOPLE_PROBLEMS, "422"),
+            )
+        },
+        "/v1/cases/{case}": {
+            "get": _call(
+                "Why a job was refused",
+                "Case",
+                person,
+                parameters=[_path("case", "^case_[0-9A-HJKMNP-TV-Z]{26}$")],
+                problems=(*PEOPLE_PROBLEMS, "404", "429"),
+            )
+        },
         "/log/checkpoint": {
             "get": _public("The signed head of the log, C2SP tlog-checkpoint", media="text/plain", more=("403",))
         },
@@ -118,6 +139,21 @@ def _paths() -> dict[str, Any]:
         "/readyz": {"get": _public("The process can issue", more=("503",))},
         "/metrics": {"get": _public("Prometheus metrics", media="text/plain")},
     }
+
+
+def _path(name: str, pattern: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": pattern}}
+
+
+def _filters() -> list[dict[str, Any]]:
+    text: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 300, "pattern": "^[ -~]+$"}
+    when = {**text, "description": "An instant, a day, or an age such as 24h"}
+    number = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
+    schemas = {
+        "run": text, "project": text, "policy": text, "since": when, "until": when, "before": number,
+        "limit": {"type": "integer", "minimum": 1, "maximum": 200},
+    }  # fmt: skip
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in schemas.items()]
 
 
 def _call(
@@ -212,6 +248,11 @@ def _answers() -> dict[str, Any]:
     ended = thing(
         "lease state", lease=text, state={"enum": ["revoked", "revoking", "irrevocable", "expired"]}, reason=text
     )
+    miss = thing("key code expected got first", key=text, code=text, expected=text, got=text, first={"type": "boolean"})
+    near = thing(
+        "policy held misses", policy=text, statement={"type": "integer"}, held={"type": "array", "items": text},
+        misses={"type": "array", "items": miss},
+    )  # fmt: skip
     credential = thing(
         "grant lease type expires_at renewable values secrets env",
         grant=text, lease=text, type=text, expires_at=when, renewable={"type": "boolean"}, values={"type": "object"},
@@ -226,6 +267,13 @@ def _answers() -> dict[str, Any]:
         "Renewed": thing("lease expires_at", lease=text, expires_at=when),
         "Ended": ended,
         "EndedSession": thing("revoked", revoked={"type": "array", "items": ended}),
+        "Me": thing("person roles owns expires_at", person=text, roles={"type": "array", "items": text}, owns={"type": "array", "items": text}, expires_at=when),
+        "CaseList": thing("cases", cases={"type": "array", "items": thing("case time type code grants", case=text, time=when, type=text, code=text, issuer=text, grants={"type": "array", "items": text}, policies={"type": "array", "items": text})}, next=text),
+        "Case": thing(
+            "case time type code grants job claims near remedy", case=text, time=when, event=text, type=text, code=text, issuer=text,
+            grants={"type": "array", "items": text}, job={"type": "object"}, claims={"type": "object"},
+            near={"type": "array", "items": near}, remedy=text, reason=text, count={"type": "integer"},
+        ),
         "TokenAnswer": thing("access_token issued_token_type token_type", access_token=text, issued_token_type=text, token_type=text, expires_in={"type": "integer"}),
         "Introspection": thing("active", active={"type": "boolean"}),
         "Empty": {"type": "object"},

@@ -56,7 +56,7 @@ def _response(
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if error.status == HTTPStatus.UNAUTHORIZED and status is None:
-        headers["WWW-Authenticate"] = 'Bearer realm="jobkey", error="invalid_token"'
+        headers["WWW-Authenticate"] = error.challenge
     return web.Response(
         status=status or error.status, body=json.dumps(body).encode(), content_type=content_type, headers=headers
     )

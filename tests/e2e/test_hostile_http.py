@@ -172,7 +172,7 @@ async def test_strangers_are_aggregated_and_then_limited(
     statuses = [status for status, _ in answers]
     assert set(statuses) == {403, 429}
     assert statuses[0] == 403
-    assert len({body["case"] for status, body in answers if status == 403}) == 1
+    assert len({body["case"] for status, body in answers if status == 403}) == statuses.count(403)
     assert not [event for event in broker.events(type="refused") if event["job"].get("owner_id") == "2"]
     assert (await ask(http, broker, ci.sign(JOB, audience=broker.url), "payments/deploy"))[0] == 200
 

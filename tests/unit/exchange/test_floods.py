@@ -6,7 +6,7 @@ import pytest
 
 from broker.errors import TooManyRefusals
 from broker.exchange import floods
-from broker.exchange.floods import BURST, WINDOW, Floods
+from broker.exchange.floods import BURST, MOST_CASES, WINDOW, Floods
 from broker.model import JobIdentity, VerifiedToken
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -47,14 +47,24 @@ def test_another_owner_and_the_same_owner_of_another_issuer_are_not_touched() ->
     table.admit(token(issuer="ghes"), now=NOON)
 
 
-def test_strangers_of_one_window_share_a_case_and_become_one_event() -> None:
+def test_strangers_of_one_window_become_one_event_and_each_has_a_case_of_its_own() -> None:
+    """A number that came twice would tell a stranger that no policy is near: a near miss never gets the same."""
     table = Floods()
-    cases = {table.stranger(token(), ("payments/deploy",), now=NOON)[0] for _ in range(500)}
-    assert len(cases) == 1
+    cases = [table.stranger(token(), ("payments/deploy",), now=NOON)[0] for _ in range(500)]
+    assert len(set(cases)) == 500
+    assert all(table.window_of(case) is table.window_of(cases[0]) for case in cases)
     assert list(table.close_windows(now=NOON + WINDOW - timedelta(seconds=1))) == []
     (window,) = table.close_windows(now=NOON + WINDOW)
-    assert (window.count, {window.case}) == (500, cases)
+    assert (window.count, [window.case, *window.more]) == (500, cases)
     assert list(table.close_windows(now=NOON + WINDOW)) == []
+    assert table.window_of(cases[0]) is None
+
+
+def test_the_cases_of_a_window_are_bounded() -> None:
+    table = Floods()
+    cases = [table.stranger(token(), (), now=NOON)[0] for _ in range(MOST_CASES + 100)]
+    (window,) = table.close_windows(now=NOON + WINDOW)
+    assert (window.count, [window.case, *window.more]) == (MOST_CASES + 100, cases[: MOST_CASES + 1])
 
 
 def test_a_clock_that_steps_back_does_not_fill_the_bucket() -> None:

@@ -6,10 +6,13 @@
 * What comes out loads, and both of its examples come out as they say: tried here, before anybody sees it.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
+
+from pydantic import ValidationError
 
 from broker.authoring.origins import TRIGGERS, Leaf, at, origins, put
 from broker.authoring.record import as_token, title, written_claims
@@ -28,7 +31,7 @@ from broker.policy.policyset import Target
 TTL: Final = timedelta(minutes=5)
 SCHEMA: Final = "../schemas/trust-policy.schema.json"
 _IDS: Final = ("project_id", "owner_id")
-_NAMED: Final = ("project", *_IDS, "owner")
+_WORDS: Final = ("change-me", ["change-me"])  # for a required option whose model shows no example
 
 
 class NoModel(Exception):
@@ -242,16 +245,28 @@ def _grant(name: str, backend: str, world: World, notes: list[str]) -> Iterator[
 
 
 def placeholders(target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Values for the options that a backend requires, by the examples of its own model; and those that have none."""
+    """Values for the options that a backend requires: its own model's examples, or a word that fits; and those without."""
     options: dict[str, Any] = {}
     missing: list[str] = []
     for key, info in target.options.model_fields.items():
-        if info.is_required():
-            if info.examples:
-                options[info.alias or key] = info.examples[0]
-            else:
-                missing.append(info.alias or key)
+        if not info.is_required():
+            continue
+        name = info.alias or key
+        fitting = [value for value in [*(info.examples or ()), *_WORDS] if _takes(target, name, value)]
+        if fitting:
+            options[name] = fitting[0]
+        else:
+            missing.append(name)
     return options, tuple(missing)
+
+
+def _takes(target: Target, name: str, value: Any) -> bool:
+    """Whether the model has nothing to say against this value of this option; the others are not looked at."""
+    try:
+        target.options.model_validate_json(json.dumps({name: value}))
+    except ValidationError as error:
+        return all(item["loc"][:1] != (name,) for item in error.errors(include_url=False, include_input=False))
+    return True
 
 
 def _examples(subject: Subject, claims: Claims, words: frozenset[str], grant: str, world: World) -> Iterator[str]:

@@ -22,7 +22,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from broker.documents import Path
 from broker.durations import Duration
@@ -33,7 +33,6 @@ from broker.model import JobIdentity
 from broker.people.roles import Alternative, OwnerClaim, Person, Role, person_of
 from broker.policy.claims import reader
 from broker.policy.conditions import compile_condition
-from broker.policy.document import Condition
 
 MOST_AGE: Final = timedelta(hours=24)
 NAME: Final = "people"  # of the issuer, in metrics and errors
@@ -42,7 +41,22 @@ _DOMAIN: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-
 
 Report = Callable[[Path, str], None]
 Claim = Annotated[str, Field(min_length=1, max_length=200)]
-Conditions = Annotated[dict[Claim, Condition], Field(min_length=1, max_length=16)]
+_CONDITION: Final = "a value (equals), a list (any of), or one of glob, regex, not, absent, contains"
+Conditions = Annotated[
+    dict[Claim, Any],
+    Field(min_length=1, max_length=16),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "minProperties": 1,
+            "description": "claims of the token, and what each has to be",
+            "additionalProperties": {
+                "type": ["string", "number", "boolean", "array", "object"],
+                "description": _CONDITION,
+            },
+        }
+    ),
+]
 RoleConditions = Conditions | Annotated[list[Conditions], Field(min_length=1, max_length=64)]
 
 
@@ -53,7 +67,7 @@ class _Part(BaseModel):
 class OwnerPart(_Part):
     """A claim with short names of teams, which policies call by an address."""
 
-    claim: Claim
+    claim: Claim = Field(description="a claim with one name or a list of them", examples=["groups"])
     domain: str | None = Field(
         default=None, description="`payments` then owns what `payments@<domain>` owns", examples=["acme.example"]
     )

@@ -41,6 +41,7 @@ class Document:
     name: str
     value: Any
     marks: dict[Path, tuple[int, int]] = field(repr=False)
+    under: Path = ()  # where in the file it stands, when it is a part of one
 
     def where(self, path: Path) -> str:
         """`file:line:column` of a path, or of its nearest ancestor that stands in the file."""
@@ -51,7 +52,7 @@ class Document:
 
     def problem(self, path: Path, message: str) -> str:
         """One line of a ConfigError."""
-        key = dotted(path)
+        key = dotted((*self.under, *path))
         return f"{self.where(path)}: {key + ': ' if key else ''}{message}"
 
 

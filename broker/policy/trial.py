@@ -67,4 +67,4 @@ def next_document(document: Document) -> Document:
     value = {key: part for key, part in document.value.items() if key != "next"} | following
     marks = {path: mark for path, mark in document.marks.items() if not path or path[0] not in {"next", *following}}
     marks |= {path[1:]: mark for path, mark in document.marks.items() if len(path) > 1 and path[0] == "next"}
-    return Document(document.name, value, marks)
+    return Document(document.name, value, marks, ("next",))

@@ -6,3 +6,19 @@ Owns the reasoning. What a condition means is said by broker.policy, and every a
   is taken to allow more, never less, and the answer says so.
 * A witness is a set of claims that was put to `decide` before it is shown.
 """
+
+from broker.proof.answers import Answer, Verdict, Witness, beyond
+from broker.proof.regions import Region, disjoint, languages_equal, region_of, region_of_condition, within
+
+__all__ = [
+    "Answer",
+    "Region",
+    "Verdict",
+    "Witness",
+    "beyond",
+    "disjoint",
+    "languages_equal",
+    "region_of",
+    "region_of_condition",
+    "within",
+]

@@ -1,0 +1,114 @@
+"""Statements as boxes: for each thing that a condition looks at, the region of its values.
+
+Besides `job.*`, `claims.*` and `params.*` there is a yes or no for each unsafe trigger (`trigger:NAME`) and for each CEL
+source (`when:SOURCE`): an expression is not looked into, but the same text has the same outcome for the same job.
+Every dimension is taken as free of the others, which allows more jobs than there are; so what is shown to be empty is.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, get_args, get_type_hints
+
+from broker.model import JobIdentity
+from broker.policy.conditions import Condition
+from broker.policy.policyset import Statement
+from broker.proof.carries import Carry
+from broker.proof.regions import ABSENT, ANY_VALUE, BOOLEAN, TEXT, Region, region_of_condition
+from broker.proof.terms import Budget
+
+TRIGGER: Final = "trigger:"
+WHEN: Final = "when:"
+_JOB: Final = {name: get_args(hint)[0] for name, hint in get_type_hints(JobIdentity).items()}
+_TRUE: Final = Region(bools=frozenset({True}))
+_FALSE: Final = Region(bools=frozenset({False}))
+_WORD: Final = TEXT | ABSENT
+_FLAG: Final = BOOLEAN | ABSENT
+
+Box = Mapping[str, Region]
+Restrictions = Sequence[tuple[str, Condition]]
+
+
+def universe(key: str) -> Region:
+    """Every value there can be at a key."""
+    where, _, name = key.partition(".")
+    if where == "job":
+        return _FLAG if _JOB.get(name) is bool else _WORD
+    return BOOLEAN if key.startswith((TRIGGER, WHEN)) else ANY_VALUE
+
+
+def admitted(statement: Statement) -> frozenset[str]:
+    """The unsafe triggers that a statement lets through."""
+    return statement.allow_triggers - statement.never_triggers
+
+
+def box_of(
+    statement: Statement, restrictions: Restrictions, carries: Mapping[str, Carry], triggers: Iterable[str]
+) -> Box:
+    """The jobs that a statement trusts, with these limits on what they send. Raises Exhausted.
+
+    `triggers` are the names that tell the statements in question apart; any other is let through by none of them.
+    """
+    box: dict[str, Region] = {}
+    found = [(bound.key, bound.condition) for bound in statement.conditions]
+    for key, condition in [*found, *((f"params.{name}", condition) for name, condition in restrictions)]:
+        region = region_of_condition(condition)
+        if key in carries:
+            key, region = carries[key].claim, carries[key].pulled_back(region)  # noqa: PLW2901  the same condition, asked of the claim
+        else:
+            region &= universe(key)
+        box[key] = box[key] & region if key in box else region
+    for name in sorted(frozenset(triggers) - admitted(statement)):
+        box[TRIGGER + name] = _FALSE
+    if statement.when is not None:
+        box[WHEN + statement.when.source] = _TRUE
+    return box
+
+
+def is_empty(box: Box, budget: Budget) -> bool:
+    """Whether it is proved that no job is in it. Raises Exhausted."""
+    return any(region.is_empty(budget) for region in box.values())
+
+
+def beyond(box: Box, others: Sequence[Box], budget: Budget) -> Iterator[Box]:
+    """Boxes, apart from each other, that hold what is in `box` and in none of `others`. None is proved to be empty.
+
+    Raises Exhausted. Depth first: the other box that leaves least is taken away first, so one that covers all ends it.
+    """
+    least: list[Box] | None = None
+    taken: Box = {}
+    left: list[Box] = []
+    for other in others:
+        pieces = _without(box, other, budget)
+        if pieces is None:
+            continue
+        if not pieces:
+            return
+        left.append(other)
+        if least is None or len(pieces) < len(least):
+            least, taken = pieces, other
+    if least is None:
+        yield box
+        return
+    rest = [other for other in left if other is not taken]
+    for piece in least:
+        yield from beyond(piece, rest, budget)
+
+
+def _without(box: Box, other: Box, budget: Budget) -> list[Box] | None:
+    """`box` without `other` in disjoint pieces; None where they have nothing in common."""
+    pieces: list[Box] = []
+    inside = dict(box)
+    for key, region in other.items():
+        budget.spend(5)
+        mine = inside.get(key)
+        if mine is None:
+            mine = universe(key)
+        if mine is region:
+            continue
+        common = mine & region
+        if common.is_empty(budget):
+            return None
+        outside = mine & ~region
+        if not outside.is_empty(budget):
+            pieces.append({**inside, key: outside})
+        inside[key] = common
+    return pieces

@@ -1,36 +1,48 @@
 """How the commands of `jobkey-broker policy` show what they found."""
 
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from rich.cells import cell_len
 from rich.text import Text
 
+from broker.authoring.report.model import excerpt as cut
+from broker.authoring.report.model import harmless, shown_file, split_lines
 from broker.cli.policy.setting import LARGEST_CLAIMS
 
-_PLACE: Final = re.compile(r"(?P<file>.+?):(?P<line>[0-9]+):(?P<column>[0-9]+): (?P<message>.*)", re.DOTALL)
+_PLACE: Final = re.compile(r"(?P<file>.+?):(?P<line>[0-9]{1,9}):(?P<column>[0-9]{1,9}): (?P<message>.*)", re.DOTALL)
 
 
 def excerpt(problem: str) -> Iterator[Text | str]:
-    """The problem, and the line it is about with a caret below it."""
+    """The problem, and the line it is about with a caret below it. One line of a file is one line here."""
     match = _PLACE.fullmatch(problem)
     if match is None:
-        yield Text(problem)
+        yield Text(harmless(problem))
         return
-    place = f"{match['file']}:{match['line']}:{match['column']}"
-    yield Text.assemble((place, "bold"), ": ", match["message"])
+    place = f"{shown_file(match['file'])}:{match['line']}:{match['column']}"
+    yield Text.assemble((place, "bold"), ": ", harmless(match["message"]))
+    lines = split_lines(read_source(Path(match["file"])) or "")
+    line = int(match["line"])
+    if not 0 < line <= len(lines):
+        return
+    shown, at = cut(lines[line - 1], int(match["column"]))
+    shown = harmless(shown)
+    yield Text.assemble((f"{line:>5} | ", "dim"), shown)
+    yield Text.assemble((" " * 5 + " | ", "dim"), " " * cell_len(shown[:at]), ("^", "bold red"))
+
+
+def read_source(path: Path) -> str | None:
+    """The beginning of a file for an excerpt; None for what is no regular file: opening a FIFO would wait for ever."""
     try:
-        with Path(match["file"]).open(encoding="utf-8", errors="replace") as file:
-            lines = file.read(LARGEST_CLAIMS).splitlines()
-        source = lines[int(match["line"]) - 1]
-    except (OSError, IndexError):
-        return
-    column = int(match["column"])
-    shown = "".join(character if character.isprintable() else " " for character in source)
-    gutter = f"{match['line']:>5} | "
-    yield Text.assemble((gutter, "dim"), shown)
-    yield Text.assemble((" " * 5 + " | ", "dim"), " " * (column - 1), ("^", "bold red"))
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        with path.open("rb") as file:
+            return file.read(LARGEST_CLAIMS).decode("utf-8", "replace")
+    except (OSError, ValueError, RuntimeError):  # ValueError: a NUL in a name; RuntimeError: a loop of links
+        return None
 
 
 def counted(number: int, one: str, many: str = "") -> str:

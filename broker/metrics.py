@@ -26,6 +26,13 @@ POLICY_LOADS: Final = Counter(
     "jobkey_policy_loads_total", "Policy sets loaded or rejected.", ["outcome"], registry=REGISTRY
 )
 POLICIES: Final = Gauge("jobkey_policies", "Policies in force.", registry=REGISTRY)
+POLICY_FETCHES: Final = Counter(
+    "jobkey_policy_fetches_total", "Fetches of the policies' repository.", ["outcome"], registry=REGISTRY
+)
+POLICIES_SEEN: Final = Gauge(
+    "jobkey_policies_seen_timestamp_seconds", "When the source of the policies was last looked at with success, Unix time.",
+    registry=REGISTRY,
+)  # fmt: skip
 VERIFIED: Final = Counter(
     "jobkey_tokens_verified_total", "Subject tokens that were good, by issuer.", ["issuer"], registry=REGISTRY
 )

@@ -238,11 +238,17 @@ def case_read(*, case: str, person: str, roles: Sequence[str], now: datetime | N
 
 
 def policy_changed(
-    *, policy_set: str, policies: Mapping[str, str], removed: Sequence[str] = (), now: datetime | None = None
+    *,
+    policy_set: str,
+    policies: Mapping[str, str],
+    removed: Sequence[str] = (),
+    source: str | None = None,
+    commit: str | None = None,
+    now: datetime | None = None,
 ) -> tuple[Event, ...]:
     """A new set of policies decides from now on. `policies`: name -> `sha256:<hex>` of each text that is new or changed.
 
-    The same entry stores those texts as PolicyVersions.
+    The same entry stores those texts as PolicyVersions. `source` says where they are from, with its `commit` if it has any.
     """
     named = [*((name, version) for name, version in sorted(policies.items())), *((name, None) for name in removed)]
     events = []
@@ -250,6 +256,7 @@ def policy_changed(
         body: dict[str, Any] = {
             "policy_set": policy_set,
             "policies": {name: version for name, version in part if version is not None},
+            **_origin(source, commit),
         }
         if gone := [name for name, version in part if version is None]:
             body["removed"] = gone
@@ -257,9 +264,22 @@ def policy_changed(
     return tuple(events)
 
 
-def policy_rejected(*, problems: Sequence[str], policy_set: str, now: datetime | None = None) -> Event:
+def policy_rejected(
+    *,
+    problems: Sequence[str],
+    policy_set: str,
+    source: str | None = None,
+    commit: str | None = None,
+    now: datetime | None = None,
+) -> Event:
     """A reload did not load; the last good set, `policy_set`, stays."""
-    return make("policy-rejected", {"problems": clip("\n".join(problems)), "policy_set": policy_set}, now=now)
+    body = {"problems": clip("\n".join(problems)), "policy_set": policy_set, **_origin(source, commit)}
+    return make("policy-rejected", body, now=now)
+
+
+def _origin(source: str | None, commit: str | None) -> dict[str, str]:
+    members = {"source": None if source is None else clip(source), "commit": commit}
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def key_made(*, role: str, kid: str, algorithm: str, now: datetime | None = None) -> Event:
@@ -267,9 +287,19 @@ def key_made(*, role: str, kid: str, algorithm: str, now: datetime | None = None
     return make("key-made", {"role": role, "kid": kid, "algorithm": algorithm}, now=now)
 
 
-def started(*, version: str, url: str, policy_set: str, now: datetime | None = None) -> Event:
+def started(
+    *,
+    version: str,
+    url: str,
+    policy_set: str,
+    source: str | None = None,
+    commit: str | None = None,
+    now: datetime | None = None,
+) -> Event:
     """A broker began to serve."""
-    return make("started", {"version": version, "url": url, "policy_set": policy_set}, now=now)
+    return make(
+        "started", {"version": version, "url": url, "policy_set": policy_set, **_origin(source, commit)}, now=now
+    )
 
 
 def session_digest(session: SessionRecord) -> str:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from broker.documents import LARGEST, Document, parse
 from broker.errors import ConfigError
@@ -162,8 +162,19 @@ def _check(document: Document, text: PolicyText, world: World) -> Checked:
     return Checked(text, document, written, policy)
 
 
-def read_folder(folder: Path, problems: list[str]) -> list[PolicyText]:
-    """The files below a folder, in order; what cannot be read, or is not what it seems, goes to `problems`."""
+class Reading(Protocol):
+    """How one file is read; `read_one` is how."""
+
+    def __call__(
+        self, path: Path, file: str, problems: list[str], *, within: Path | None = None
+    ) -> PolicyText | None: ...
+
+
+def read_folder(folder: Path, problems: list[str], *, read: Reading | None = None) -> list[PolicyText]:
+    """The files below a folder, in order; what cannot be read, or is not what it seems, goes to `problems`.
+
+    `read` is for who remembers files and reads only those that changed.
+    """
     if not folder.is_dir():
         problems.append(
             f"{folder}:1:1: there is no such folder of policies; create it, or say `policies:` in broker.yaml"
@@ -175,7 +186,7 @@ def read_folder(folder: Path, problems: list[str]) -> list[PolicyText]:
         if len(texts) >= MOST_FILES:
             problems.append(f"{folder}:1:1: more than {MOST_FILES} files; split the policies over several brokers")
             break
-        text = read_one(path, path.relative_to(folder).as_posix(), problems, within=root)
+        text = (read or read_one)(path, path.relative_to(folder).as_posix(), problems, within=root)
         if text is not None:
             texts.append(text)
     return texts

@@ -5,6 +5,7 @@
 * The way back: claims for a job that is known by its words alone, which are checked by the kind before they are believed.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -124,6 +125,14 @@ def _candidates(claim: Any, now: str | bool | None, value: str | bool) -> Iterat
     if isinstance(claim, str) and isinstance(now, str) and now:
         if now in claim:  # the word is part of the claim
             yield claim.replace(now, value)
+        yield from _rejoined(claim, now, value)
         before, found, after = now.partition(claim)  # the claim is part of the word
         if found and value.startswith(before) and value.endswith(after):
             yield value[len(before) : len(value) - len(after)]
+
+
+def _rejoined(claim: str, now: str, value: str) -> Iterator[str]:
+    """The word's segments stand in the claim with something of its own between them, as in a Jenkins job's URL."""
+    found = re.search("(.+?)".join(re.escape(part) for part in now.split("/")), claim) if "/" in now else None
+    if found is not None and len(set(found.groups())) == 1:
+        yield claim[: found.start()] + found[1].join(value.split("/")) + claim[found.end() :]

@@ -104,7 +104,12 @@ def _named(
 ) -> Subject:
     words, known = named.get("job"), named.get("kind")
     called = issuer or named.get("issuer")
-    if not isinstance(words, dict) or not isinstance(known, str) or not isinstance(called, str):
+    if (
+        not isinstance(words, dict)
+        or not all(isinstance(value, str | bool) for value in words.values())
+        or not isinstance(known, str)
+        or not isinstance(called, str)
+    ):
         raise ConfigError(f"{name}:1:1: not what a broker answers at /v1/whoami: {WHERE}")
     kind = world.issuers.get(called) or ISSUERS.get(known)
     if kind is None or kind.name != known:

@@ -1,15 +1,12 @@
 """How `policy new` and `policy record` read the job that an author shows: a file, standard input, or an event of the ledger."""
 
 from pathlib import Path
-from typing import Final
 
 import typer
 
 from broker.authoring.subject import LARGEST, Subject, of_claims, read_subject
 from broker.errors import ConfigError
 from broker.policy.compile import World
-
-DATABASE: Final = "ledger.db"
 
 
 def shown_subject(source: Path, world: World, issuer: str | None) -> Subject:
@@ -37,9 +34,9 @@ def subject_of_event(event: str, data: Path, world: World, issuer: str | None) -
     """The job of an issuance, a refusal or any other event that keeps its claims. The ledger is only read."""
     from dataclasses import replace
 
-    from broker.ledger.reader import open_reader
+    from broker.cli.ledger import ledger
 
-    with open_reader(data / DATABASE) as reader:
+    with ledger(data, None) as reader:
         found = reader.event(event)
     if found is None:
         raise ConfigError(f"{event}: the ledger holds nothing of this id; give an evt_, iss_ or case_ of `audit list`")

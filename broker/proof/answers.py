@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from broker.issuers.seam import IssuerKind
 from broker.model import VerifiedToken
-from broker.policy.policyset import Statement
+from broker.policy.policyset import Bound, Statement
 from broker.proof import boxes
 from broker.proof.boxes import TRIGGER, WHEN, Box, Restrictions, admitted, box_of
 from broker.proof.carries import carries_of
-from broker.proof.realise import realise
+from broker.proof.realise import hints, realise
 from broker.proof.terms import Budget, Exhausted
 
 MOST_BOXES: Final = 12  # candidates that are tried to be made into claims
@@ -106,13 +106,16 @@ class _Question:
             return Answer(verdict=Verdict.NONE)
         return self._open(first, settled=settled)
 
+    def _bounds(self) -> Iterator[Bound]:
+        """Every condition in question."""
+        return chain(self.statement.conditions, *(other.conditions for other in self.others))
+
     def _boxes(self, budget: Budget) -> Iterator[Box]:
-        carries = carries_of(self.kind)
         triggers = admitted(self.statement).union(*map(admitted, self.others))
-        box = box_of(self.statement, self.params, carries, triggers)
+        box = box_of(self.statement, self.params, self.kind, triggers)
         if boxes.is_empty(box, budget):
             return
-        rivals = [box_of(other, self.other_params, carries, triggers) for other in self.others]
+        rivals = [box_of(other, self.other_params, self.kind, triggers) for other in self.others]
         yield from boxes.beyond(box, rivals, budget)
 
     def _realised(self, box: Box, budget: Budget) -> Witness | None:
@@ -130,11 +133,10 @@ class _Question:
         token = realise(box, (self.statement.issuer, self.kind, self.url), only_here, budget)
         if token is None:
             return None
-        bounds = chain(self.statement.conditions, *(other.conditions for other in self.others))
         expressions = {one.when for one in (self.statement, *self.others) if one.when is not None}
         return Witness(
             issuer=self.statement.issuer,
-            values={bound.key: bound.read(token) for bound in islice(bounds, MOST_KEYS)} | sent,
+            values={bound.key: bound.read(token) for bound in islice(self._bounds(), MOST_KEYS)} | sent,
             triggers=token.unsafe_triggers,
             whens={when.source: when.holds(token.job, token.claims) for when in expressions},
             claims=token.claims,
@@ -144,16 +146,18 @@ class _Question:
         """The answer where neither a proof nor a token was found."""
         if box is None:
             return Answer(verdict=Verdict.UNKNOWN, why=_TOO_MUCH)
-        carries = carries_of(self.kind)
+        keys = {bound.key for bound in self._bounds()}
+        carries = {key: carry for key, carry in carries_of(self.kind).items() if key in keys}
+        shown = keys.union(carry.claim for carry in carries.values())
         values: dict[str, Any] = {}
         try:
-            values = {key: region.example() for key, region in box.items() if not key.startswith((TRIGGER, WHEN))}
+            for key, region in box.items():
+                if key in shown or key.startswith(_PARAMS):
+                    values[key] = region.example(hints(self.kind, key) if self.kind is not None else ())
         except Exhausted:
             settled = False
-        for bound in chain(self.statement.conditions, *(other.conditions for other in self.others)):
-            carry = carries.get(bound.key)
-            if carry is not None and carry.claim in values:
-                values[bound.key] = carry.told(values[carry.claim])
+        told = {key: carry.told(values[carry.claim]) for key, carry in carries.items() if carry.claim in values}
+        values = {key: value for key, value in values.items() if key in keys or key.startswith(_PARAMS)} | told
         whens = {key.removeprefix(WHEN): True in region for key, region in box.items() if key.startswith(WHEN)}
         witness = Witness(
             issuer=self.statement.issuer,
@@ -171,7 +175,7 @@ class _Question:
         if self.kind is None:
             said = [f"the issuer {self.statement.issuer!r} is not configured, so no claims can be made for it"]
         else:
-            given = [f"{key} = {_shown(value)}" for key, value in witness.values.items() if key in box]
+            given = [f"{key} = {_shown(value)}" for key, value in witness.values.items()]
             given += [f"the unsafe trigger {name}" for name in witness.triggers]
             said = [f"no claims of {self.kind.title} were found that give " + (", ".join(given) or "this")]
         said += [f"`when: {source}` is not looked into" for source in witness.whens]

@@ -8,10 +8,11 @@ Every dimension is taken as free of the others, which allows more jobs than ther
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, get_args, get_type_hints
 
+from broker.issuers.seam import IssuerKind
 from broker.model import JobIdentity
 from broker.policy.conditions import Condition
 from broker.policy.policyset import Statement
-from broker.proof.carries import Carry
+from broker.proof.carries import carries_of, known, quiet
 from broker.proof.regions import ABSENT, ANY_VALUE, BOOLEAN, TEXT, Region, region_of_condition
 from broker.proof.terms import Budget
 
@@ -40,27 +41,33 @@ def admitted(statement: Statement) -> frozenset[str]:
     return statement.allow_triggers - statement.never_triggers
 
 
-def box_of(
-    statement: Statement, restrictions: Restrictions, carries: Mapping[str, Carry], triggers: Iterable[str]
-) -> Box:
+def box_of(statement: Statement, restrictions: Restrictions, kind: IssuerKind | None, triggers: Iterable[str]) -> Box:
     """The jobs that a statement trusts, with these limits on what they send. Raises Exhausted.
 
     `triggers` are the names that tell the statements in question apart; any other is let through by none of them.
     """
     box: dict[str, Region] = {}
+    carries = carries_of(kind)
+    through = admitted(statement)
     found = [(bound.key, bound.condition) for bound in statement.conditions]
     for key, condition in [*found, *((f"params.{name}", condition) for name, condition in restrictions)]:
         region = region_of_condition(condition)
-        if key in carries:
-            key, region = carries[key].claim, carries[key].pulled_back(region)  # noqa: PLW2901  the same condition, asked of the claim
+        if (carry := carries.get(key)) is not None:
+            _narrow(box, carry.claim, carry.pulled_back(region))  # the same condition, asked of the claim
         else:
-            region &= universe(key)
-        box[key] = box[key] & region if key in box else region
-    for name in sorted(frozenset(triggers) - admitted(statement)):
+            _narrow(box, key, region & universe(key))
+    shown, settled = quiet(known(kind), through)
+    for key, region in shown.items():
+        _narrow(box, key, region)
+    for name in sorted(frozenset(triggers) - through - settled):
         box[TRIGGER + name] = _FALSE
     if statement.when is not None:
         box[WHEN + statement.when.source] = _TRUE
     return box
+
+
+def _narrow(box: dict[str, Region], key: str, region: Region) -> None:
+    box[key] = box[key] & region if key in box else region
 
 
 def is_empty(box: Box, budget: Budget) -> bool:

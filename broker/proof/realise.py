@@ -13,12 +13,14 @@ from broker.issuers.seam import IssuerKind
 from broker.model import JobIdentity, VerifiedToken
 from broker.policy.claims import reader
 from broker.policy.examples import example_token
-from broker.proof.boxes import TRIGGER, Box
+from broker.proof.boxes import TRIGGER, WHEN, Box
+from broker.proof.guesses import guesses
 from broker.proof.sources import Path, sources_of
 from broker.proof.terms import Budget
 
 MOST_TRIES: Final = 160  # tokens for one box
 MOST_VALUES: Final = 6  # of one key
+_FAR: Final = 100  # an unsafe trigger too many is worse than any value
 _TELLING: Final = 6  # characters; a shorter value stands inside others by chance
 
 Claims = Mapping[str, Any]
@@ -70,10 +72,11 @@ def _distance(box: Box, kind: IssuerKind, claims: Claims) -> int:
     """How much of an example has to be changed."""
     job, triggers = _identity(kind, claims), kind.unsafe_triggers(claims)
     wanted = {key.removeprefix(TRIGGER) for key, region in box.items() if key.startswith(TRIGGER) and True in region}
+    lacking = [name for name in wanted if name not in triggers and False not in box[TRIGGER + name]]
     unlike = sum(
         _value(key, job, claims) not in region for key, region in box.items() if key.startswith(("job.", "claims."))
     )
-    return unlike + 100 * len(set(triggers) - wanted) + 100 * len({name for name in wanted if name not in triggers and False not in box[TRIGGER + name]})  # fmt: skip
+    return unlike + _FAR * (len(set(triggers) - wanted) + len(lacking))
 
 
 def _identity(kind: IssuerKind, claims: Claims) -> JobIdentity:
@@ -97,20 +100,28 @@ def _choices(box: Box, kind: IssuerKind, base: Claims, budget: Budget) -> list[C
         if where not in {"job", "claims"}:
             continue
         keep: Choice = [()] if _value(key, job, base) in region else []
-        known = (_value(key, _identity(kind, claims), claims) for claims in kind.examples.values())
-        hints = [value for value in known if value is not None]
-        values = list(islice(region.examples(hints, budget), MOST_VALUES))
+        values = list(islice(region.examples(hints(kind, key), budget), MOST_VALUES))
         paths = [claim_path(name, base)] if where == "claims" else list(sources_of(kind).get(name, ()))
         changes: Choice = [((path, value),) for value in values for path in paths]
         if keep or changes:
             found.append(keep + changes)
     for key, region in box.items():
+        for asked, values in guesses(key.removeprefix(WHEN)) if key.startswith(WHEN) else ():
+            where, _, name = asked.partition(".")
+            paths = [(name,)] if where == "claims" else list(sources_of(kind).get(name, ()))
+            found.append([(), *(((path, value),) for value in values for path in paths)])
         name = key.removeprefix(TRIGGER)
         if key.startswith(TRIGGER) and False not in region and name not in triggers:
             paths = list(sources_of(kind).get("trigger", ()))
             if paths:
                 found.append([((path, name),) for path in paths])
     return found
+
+
+def hints(kind: IssuerKind, key: str) -> list[Any]:
+    """The values that the kind's examples have there."""
+    known = (_value(key, _identity(kind, claims), claims) for claims in kind.examples.values())
+    return [value for value in known if value is not None]
 
 
 def claim_path(name: str, claims: Claims) -> Path:

@@ -1,0 +1,174 @@
+"""Two versions of the guardrails: what each change takes away or gives, and which policies it makes a difference to.
+
+Guardrails only take away, so loosening one allows no identity anything by itself; it lets policies say more. Which
+policies need the room that is given, or lose what they have, is found by compiling each of them under both versions of
+that one limit.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, NamedTuple
+
+from broker.documents import parse
+from broker.durations import render
+from broker.errors import ConfigError
+from broker.policy import Guardrails, Policy, PolicySet
+from broker.policy.compile import World, compile_policy
+
+ANY: Final = "any"
+_NOT_LIMITS: Final = frozenset({"sha256", "text", "document"})
+
+
+class Needs(NamedTuple):
+    """A policy that loads under one version of a limit only, and what the other version says of it."""
+
+    policy: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """One limit that changed. `before` and `after` are None where there was or is none."""
+
+    key: str  # longest_ttl.aws-sts, triggers_never_allowed, folders.payments.backends
+    before: str | None
+    after: str | None
+    gives: bool  # policies may say more than before
+    takes: bool  # policies may say less
+    used_by: tuple[Needs, ...] = ()  # new policies that load only because of what is given
+    lost_by: tuple[Needs, ...] = ()  # old policies that would load no more
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    key: str
+    before: str | None
+    after: str | None
+    gives: bool
+    takes: bool
+    put: Callable[[Guardrails], Guardrails] = field(repr=False)  # the new limit into the old guardrails
+    put_back: Callable[[Guardrails], Guardrails] = field(repr=False)  # the old limit into the new ones
+
+
+def compare_guardrails(old: PolicySet, new: PolicySet, world: World) -> Iterator[Limit]:
+    """Every limit that differs, in the order of the file."""
+    for change in _changes(old.guardrails, new.guardrails):
+        used = _fail(new, replace(world, guardrails=change.put_back(new.guardrails))) if change.gives else ()
+        lost = _fail(old, replace(world, guardrails=change.put(old.guardrails))) if change.takes else ()
+        yield Limit(
+            key=change.key, before=change.before, after=change.after, gives=change.gives, takes=change.takes,
+            used_by=tuple(used), lost_by=tuple(lost),
+        )  # fmt: skip
+
+
+def _changes(old: Guardrails, new: Guardrails) -> Iterator[_Change]:
+    yield from _by_name("longest_ttl", old, new, _ttl)
+    if old.require_immutable_id != new.require_immutable_id:
+        looser = old.require_immutable_id
+        yield _member(
+            "require_immutable_id", old, new, lambda value: str(value).lower(), gives=looser, takes=not looser
+        )
+    for name in ("no_wildcards", "triggers_never_allowed"):
+        was, now = getattr(old, name), getattr(new, name)
+        if was != now:
+            yield _member(name, old, new, _listed, gives=bool(was - now), takes=bool(now - was))
+    if old.owners != new.owners:
+        # Globs: that one list admits nobody more is said only where each of its globs stands in the other.
+        before, after = (None if one is None else frozenset(one) for one in (old.owners, new.owners))
+        gives = before is not None and (after is None or bool(after - before))
+        takes = after is not None and (before is None or bool(before - after))
+        if gives or takes:
+            yield _member("owners", old, new, _listed, gives=gives, takes=takes)
+    yield from _by_name("folders", old, new, _folder)
+    yield from _unknown(old, new)
+
+
+def _unknown(old: Guardrails, new: Guardrails) -> Iterator[_Change]:
+    """A limit that this module does not know: nothing is claimed of it but that it changed."""
+    known = {"longest_ttl", "require_immutable_id", "no_wildcards", "triggers_never_allowed", "owners", "folders"}
+    for one in fields(Guardrails):
+        if one.name not in known | _NOT_LIMITS and getattr(old, one.name) != getattr(new, one.name):
+            yield _member(one.name, old, new, _listed, gives=True, takes=True)
+
+
+def _member(
+    name: str, old: Guardrails, new: Guardrails, show: Callable[[Any], str | None], *, gives: bool, takes: bool
+) -> _Change:
+    was, now = getattr(old, name), getattr(new, name)
+    return _Change(
+        name, show(was), show(now), gives, takes,
+        lambda limits: replace(limits, **{name: now}), lambda limits: replace(limits, **{name: was}),
+    )  # fmt: skip
+
+
+def _by_name(
+    member: str,
+    old: Guardrails,
+    new: Guardrails,
+    judge: Callable[[Any, Any], Iterator[tuple[str, Any, Any, bool, bool]]],
+) -> Iterator[_Change]:
+    """The changes of a limit that is a mapping, one for each of its keys."""
+    was: Mapping[str, Any] = getattr(old, member)
+    now: Mapping[str, Any] = getattr(new, member)
+    for name in [*was, *(name for name in now if name not in was)]:
+        before, after = was.get(name), now.get(name)
+        for below, shown_before, shown_after, gives, takes in judge(before, after):
+            yield _Change(
+                f"{member}.{name}{below}", shown_before, shown_after, gives, takes,
+                _putter(member, name, after), _putter(member, name, before),
+            )  # fmt: skip
+
+
+def _putter(member: str, name: str, value: Any) -> Callable[[Guardrails], Guardrails]:
+    def put(limits: Guardrails) -> Guardrails:
+        rest = {key: item for key, item in getattr(limits, member).items() if key != name}
+        members: dict[str, Any] = {member: rest if value is None else {**rest, name: value}}
+        return replace(limits, **members)
+
+    return put
+
+
+def _ttl(before: Any, after: Any) -> Iterator[tuple[str, str | None, str | None, bool, bool]]:
+    if before != after:
+        looser = after is None or (before is not None and after > before)
+        yield "", before and render(before), after and render(after), looser, not looser
+
+
+def _folder(before: Any, after: Any) -> Iterator[tuple[str, str | None, str | None, bool, bool]]:
+    """The names that a folder's policies may use, of each sort; no entry, or none of this sort, is any."""
+    sorts = {one.name for limits in (before, after) if limits is not None for one in fields(limits)}
+    for sort in sorted(sorts):
+        was, now = (None if limits is None else getattr(limits, sort) for limits in (before, after))
+        if was == now:
+            continue
+        if isinstance(was, frozenset | None) and isinstance(now, frozenset | None):
+            gives = was is not None and (now is None or bool(now - was))
+            takes = now is not None and (was is None or bool(was - now))
+        else:
+            gives = takes = True
+        yield f".{sort}", _listed(was), _listed(now), gives, takes
+
+
+def _listed(values: Any) -> str | None:
+    if values is None or isinstance(values, str):
+        return values
+    if isinstance(values, Mapping):
+        return ", ".join(f"{name}: {_listed(value)}" for name, value in sorted(values.items()))
+    return (", ".join(sorted(map(str, values))) or "none") if isinstance(values, Iterable) else str(values)
+
+
+def _fail(policies: PolicySet, world: World) -> Iterator[Needs]:
+    """The policies that do not load in this world, each with its first problem. Examples are not run."""
+    for policy in policies.policies.values():
+        problem = _problem(policy, world)
+        if problem is not None:
+            yield Needs(policy.name, problem)
+
+
+def _problem(policy: Policy, world: World) -> str | None:
+    folder = policy.file.rpartition("/")[0] or "."
+    try:
+        compile_policy(parse(policy.text, policy.file), policy.text, folder=folder, file=policy.file, world=world)
+    except ConfigError as error:
+        return error.problems[0]
+    return None

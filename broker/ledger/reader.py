@@ -95,6 +95,11 @@ class Reader:
         found = self.events(query)
         return found[0] if found else None
 
+    def policy_text(self, name: str, sha256: str) -> str | None:
+        """The text of a policy, or of guardrails.yaml, under its digest (hex)."""
+        row = self._one(statements.POLICY_TEXT, {"sha256": sha256, "name": name})
+        return None if row is None else str(row[0])
+
     def checkpoint(self) -> tuple[int, bytes] | None:
         """The size and the signed note that were committed last."""
         row = self._one(statements.CHECKPOINT, {})

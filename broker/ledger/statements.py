@@ -121,6 +121,11 @@ CHECKPOINT: Final = compiled(select(checkpoint.c.size, checkpoint.c.note))
 NEXT_SEQ: Final = compiled(select(func.coalesce(func.max(events.c.seq) + literal_column("1"), _ZERO)))
 SESSION: Final = compiled(select(sessions).where(sessions.c.id == bindparam("id")))
 SESSION_OF_TOKEN: Final = compiled(select(sessions).where(sessions.c.token_key == bindparam("token_key")))
+POLICY_TEXT: Final = compiled(
+    select(policy_versions.c.text).where(
+        policy_versions.c.sha256 == bindparam("sha256"), policy_versions.c.name == bindparam("name")
+    )
+)
 LEASE: Final = compiled(select(leases).where(leases.c.id == bindparam("id")))
 LEASES_OF: Final = compiled(select(leases).where(leases.c.session == bindparam("session")).order_by(leases.c.id))
 LEASES_OF_ISSUANCE: Final = compiled(

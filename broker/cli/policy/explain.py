@@ -1,99 +1,193 @@
-"""`jobkey-broker policy explain`: decide one request, and show why it came out so."""
+"""`jobkey-broker policy explain`: decide, show why it came out so, and what little would change it."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
-from broker.cli.policy.setting import Config, read_object, read_setting, read_token
+from broker.authoring.edit import Edit, Stays
+from broker.authoring.explanation import Explanation, as_json
+from broker.authoring.explanation import explain as explained
+from broker.authoring.nearest import Near
+from broker.authoring.patch import first_line
+from broker.cli.ledger import Data
+from broker.cli.policy.question import Question, Sources, read_question
+from broker.cli.policy.setting import Config, Setting, read_object, read_setting
 from broker.cli.policy.show import excerpt
+from broker.cli.tell import clean
 from broker.errors import ConfigError
-from broker.model import GrantRequest, VerifiedToken
-from broker.policy.decide import Allowed, BadParams, Decision, Denied, checks, decide
+from broker.policy.decide import Allowed, BadParams, Decision, Denied
 from broker.policy.load import load_policies
 from broker.policy.policyset import PolicySet
+
+UNCHECKED = "not checked: the backend's options and params, for want of --config broker.yaml"
+
+
+class Format(StrEnum):
+    """What is printed."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def explain(
     *,
-    claims: Annotated[Path, typer.Option("--claims", help="A JSON file with a token's claims; - for standard input.")],
-    grant: Annotated[str, typer.Option("--grant", "-g", help="The grant the job asks for: policy/grant.")],
+    claims: Annotated[
+        Path | None, typer.Option("--claims", help="A JSON file with a token's claims; - for standard input.")
+    ] = None,
+    token: Annotated[
+        Path | None,
+        typer.Option(
+            "--token", help="A file with a CI's ID token, which is decoded and not verified; - for standard input."
+        ),
+    ] = None,
+    event: Annotated[str | None, typer.Option("--event", help="An event of the ledger: evt_...")] = None,
+    case: Annotated[str | None, typer.Option("--case", help="A refusal's case number: case_...")] = None,
+    grant: Annotated[
+        str | None,
+        typer.Option(
+            "--grant", "-g", help="policy/grant; unless given, what the event asked for, or all that is near."
+        ),
+    ] = None,
     policies: Annotated[Path | None, typer.Option("--policies", "-p", help="The folder of policies.")] = None,
     issuer: Annotated[str | None, typer.Option("--issuer", "-i", help="The issuer's name in broker.yaml.")] = None,
     config: Config = None,
+    data: Data = None,
     params: Annotated[str | None, typer.Option("--params", help="What the job sends, as a JSON object.")] = None,
+    then: Annotated[
+        bool, typer.Option("--then", help="Judge an event or case by the policies that decided it, from the ledger.")
+    ] = False,
+    format_: Annotated[
+        Format, typer.Option("--format", "-f", help="text for people, json for programs.")
+    ] = Format.TEXT,
 ) -> None:
-    """Decide one request and show each statement, each condition, what it expected and what came.
+    """Decide one request; show each near statement, each condition, what it expected and what came, and the smallest edit.
 
     Exit code 0: allowed (or allowed but for what the job sent). 1: refused. 2: the question itself is wrong.
     """
-    out = Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, soft_wrap=True, markup=False)
     try:
         setting = read_setting(config, None)
+        folder = policies or setting.policies
         found = load_policies(
-            policies or setting.policies,
+            folder,
             issuers=setting.world.issuers,
             issuer_urls=setting.world.issuer_urls,
             targets=setting.world.targets,
             guardrails=setting.world.guardrails,
         )
-        token = read_token(claims, issuer, grant, found, setting.world)
-        request = GrantRequest(grant=grant, params=read_object(params, "--params") if params else None)
+        sources = Sources(claims=claims, token=token, event=event, case=case)
+        question = read_question(
+            sources, setting, found, issuer=issuer, grant=grant, config=config, data=data, then=then
+        )
+        sent = read_object(params, "--params") if params else None
     except ConfigError as error:
         for problem in error.problems:
             for line in excerpt(problem):
                 out.print(line)
         raise typer.Exit(2) from None
-    decision = decide(found, token, [request], now=datetime.now(UTC))
-    for line in _explained(found, token, grant, decision):
-        out.print(line)
-    if setting.world.targets is None:
-        out.print("not checked: the backend's options and params, for want of --config broker.yaml")
-    if isinstance(decision, Denied):
+    judged = question.then or found
+    answer = explained(judged, question.token, question.grants, setting.world, params=sent, now=datetime.now(UTC))
+    if format_ is Format.JSON:
+        print(json.dumps({**as_json(answer), **_about(question, found, setting)}, indent=2, ensure_ascii=True))
+    else:
+        for row in _lines(question, answer, found, folder):
+            out.print(row)
+        if setting.world.targets is None:
+            out.print(UNCHECKED)
+    if answer.refused:
         raise typer.Exit(1)
 
 
-def _explained(policies: PolicySet, token: VerifiedToken, grant: str, decision: Decision) -> Iterator[Text | str]:
-    entry = policies.grants.get(grant)
-    if entry is None:
-        yield f"[red]refused[/red]: no policy has the grant {escape(repr(grant))}"
-        return
-    policy, found = entry
-    for statement in policy.statements:
-        tried = list(checks(statement, token))
-        good = all(one.held for one in tried)
-        yield Text.assemble(
-            (f"{policy.name} trust[{statement.number}]", "bold"), ": ", "holds" if good else "does not hold"
+def _about(question: Question, found: PolicySet, setting: Setting) -> dict[str, object]:
+    about: dict[str, object] = {"origin": question.origin, "backends_checked": setting.world.targets is not None}
+    if question.event is not None:
+        decided_by = question.event.body.get("policy_set")
+        about |= {
+            "event": question.event.id, "decided_by": decided_by, "current": found.version,
+            "changed_since": decided_by != found.version, "judged_by": "then" if question.then else "now",
+        }  # fmt: skip
+    return about
+
+
+def _lines(question: Question, answer: Explanation, found: PolicySet, folder: Path) -> Iterator[Text | str]:
+    if question.origin:
+        job = question.token.job.present()
+        shown = " ".join(f"{name}={clean(str(job[name]))}" for name in ("project", "ref", "environment", "trigger") if name in job)  # fmt: skip
+        yield f"{question.token.issuer} job {shown}: {question.origin}"
+    if question.event is not None and question.event.body.get("policy_set") != found.version:
+        judged = (
+            "judged by those of then" if question.then else "judged by those of now; --then judges by those of then"
         )
-        first = True
-        for one in tried:
-            mark, style = ("ok  ", "green") if one.held else ("miss", "red")
-            pointer = "  <- first miss" if not one.held and first else ""
-            first = first and one.held
-            yield Text.assemble(
-                "  ", (mark, style), f" {one.key}: expected {one.expected}, got {one.got}", (pointer, "bold red")
-            )
+        yield f"the policies have changed since: {judged}"
+    for near in answer.near:
+        yield from _statement(near)
+    for name, decision in answer.decisions.items():
+        yield from _decision(name, decision)
+    if not answer.decisions:
+        yield Text.assemble(("refused", "red"), ": no policy is near this job")
+    if question.then is None:
+        yield from _edit(answer, folder)
+
+
+def _statement(near: Near) -> Iterator[Text]:
+    holds = "holds" if near.holds else "does not hold"
+    yield Text.assemble((f"{near.policy.name} trust[{near.statement.number}]", "bold"), f": {holds}")
+    for check in near.checks:
+        mark, style = ("ok  ", "green") if check.held else ("miss", "red")
+        pointer = "  <- first miss" if check is near.first_miss else ""
+        told = f" {check.key}: expected {clean(check.expected)}, got {clean(check.got)}"
+        yield Text.assemble("  ", (mark, style), told, (pointer, "bold red"))
+
+
+def _decision(name: str, decision: Decision) -> Iterator[Text]:
     match decision:
         case Allowed(grants=grants):
             allowed = grants[0]
-            how = (
-                "observed: judged and recorded, nothing is minted"
-                if allowed.observed
-                else f"by trust[{allowed.statement}]"
-            )
+            how = "observed: judged and recorded, nothing is minted" if allowed.observed else f"by trust[{allowed.statement}]"  # fmt: skip
             seconds = int(allowed.ttl.total_seconds())
-            yield Text.assemble(("allowed", "green"), f": {grant}, {how}; {found.backend}, {seconds}s at most")
+            yield Text.assemble(("allowed", "green"), f": {name}, {how}; {allowed.backend}, {seconds}s at most")
         case BadParams(problems=problems):
-            yield Text.assemble(("allowed", "green"), f": {grant}, once the job sends what the backend needs")
+            yield Text.assemble(("allowed", "green"), f": {name}, once the job sends what the backend needs")
             for problem in problems:
-                yield Text(f"  {problem.param or 'params'}: {problem.message}")
+                yield Text(f"  {clean(problem.param) or 'params'}: {clean(problem.message)}")
+        case Denied(code="unknown-grant"):
+            yield Text.assemble(("refused", "red"), f": no policy has the grant {name!a}")
         case Denied() as denied:
-            yield Text.assemble(("refused", "red"), f": {grant} ({denied.code})")
+            yield Text.assemble(("refused", "red"), f": {name} ({denied.code})")
             for miss in denied.misses:
                 if miss.code in {"template", "params"}:
-                    yield Text(f"  {miss.key}: expected {miss.expected}, got {miss.got}")
+                    yield Text(f"  {miss.key}: expected {clean(miss.expected)}, got {clean(miss.got)}")
+
+
+def _edit(answer: Explanation, folder: Path) -> Iterator[Text | str]:
+    if isinstance(answer.edit, Stays):
+        yield ""
+        yield "no edit is suggested:"
+        for reason in answer.edit.reasons:
+            yield Text(f"  {clean(reason)}")
+    if not isinstance(answer.edit, Edit) or answer.comes_to is None:
+        return
+    edit, comes_to = answer.edit, answer.comes_to
+    yield ""
+    yield f"the smallest edit that would allow it, {folder / edit.near.policy.file}:{first_line(edit.patch)}"
+    for change in edit.changes:
+        yield Text(f"  {clean(change.says)}")
+    for line in edit.patch:
+        style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
+        yield Text("  " + clean(line), style=style)
+    yield f"it would give {', '.join(comes_to.grants)} to"
+    for words in comes_to.jobs:
+        yield Text(f"  {clean(words)}")
+    if comes_to.proved:
+        yield "and to nobody else who does not have it: proved"
+    else:
+        yield Text(f"whether to anybody else is not proved: {clean(comes_to.why)}")
+    if comes_to.proved and comes_to.why:
+        yield Text(f"  {clean(comes_to.why)}")

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import quote
 
@@ -74,7 +73,10 @@ class Report:
     def rule(self, finding: Finding) -> RuleInfo:
         """What is known of its rule; a rule that nobody lists is still shown."""
         return self.rules.get(finding.rule) or RuleInfo(
-            id=finding.rule, title=finding.rule, page=f"docs/rules/{finding.rule}.md", severity=finding.severity
+            id=finding.rule,
+            title=f"Rule {finding.rule}",
+            page=f"docs/rules/{finding.rule}.md",
+            severity=finding.severity,
         )
 
     def page(self, rule: RuleInfo) -> str:
@@ -84,7 +86,7 @@ class Report:
     def uri(self, file: str) -> tuple[str, bool]:
         """The file for a machine: (URI reference, whether it is relative to the repository's root)."""
         path = self.paths.get(file, file)
-        encoded = quote(path.encode("utf-8", "surrogateescape"), safe="/-._~")
+        encoded = quote(_bytes(path), safe="/-._~")
         absolute = path.startswith("/")
         if not absolute and ":" in path.partition("/")[0]:
             encoded = "./" + encoded  # RFC 3986 section 4.2: or it would begin with a scheme
@@ -92,7 +94,7 @@ class Report:
 
     def path(self, file: str) -> str:
         """The file for annotations: as its path below the repository's root."""
-        return clean(PurePosixPath(self.paths.get(file, file)).as_posix())
+        return clean(self.paths.get(file, file)).removeprefix("./")
 
     def lines(self, file: str) -> Sequence[str]:
         """The file's lines without their ends; none where its text is not known."""
@@ -119,6 +121,13 @@ class Report:
             digest = hashlib.sha256("\0".join(clean(part) for part in parts).encode()).hexdigest()
             seen[digest] = number = seen.get(digest, -1) + 1
             yield finding, digest if number == 0 else hashlib.sha256(f"{digest}:{number}".encode()).hexdigest()
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return path.encode("utf-8", "surrogateescape")  # a file's name as the system holds it
+    except UnicodeEncodeError:
+        return path.encode("utf-8", "replace")
 
 
 def fix_text(report: Report, fix: Fix) -> str:

@@ -1,0 +1,85 @@
+"""Jobs to try a policy with: those of its own examples, and those that an attacker would bring."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+from broker.issuers.seam import Claims, IssuerKind
+from broker.model import JobIdentity, VerifiedToken
+from broker.policy.compile import World
+from broker.policy.examples import LIKE, example_claims, example_token
+from broker.policy.load import Checked
+
+# How the kinds name examples that are not the owner's own job, where no trigger shows it.
+_FOREIGN: Final = re.compile(r"(?:^|-)(fork|other|outside|person)(?:-|$)")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Claims of one job, with what the kind makes of them."""
+
+    name: str
+    claims: Claims = field(repr=False)
+    kind: IssuerKind
+    issuer: str = ""
+    allowed: bool = False  # an example that has to get something
+
+    @cached_property
+    def identity(self) -> JobIdentity:
+        return self.kind.identity(self.claims)
+
+    @cached_property
+    def token(self) -> VerifiedToken:
+        return example_token(self.issuer, self.kind, self.claims)
+
+
+def jobs_of(checked: Checked, world: World, issuer: str) -> Iterator[Job]:
+    """The jobs of a policy's examples that come from one issuer."""
+    issuers = sorted({statement.issuer for statement in checked.policy.statements})
+    kind = world.issuers[issuer]
+    for example in checked.written.examples:
+        if (example.issuer or issuers[0]) != issuer:
+            continue
+        claims: dict[str, Any] = {}
+        if LIKE in example.claims:
+            claims |= example_claims(kind, example.claims[LIKE]) or {}
+            if issuer in world.issuer_urls:
+                claims["iss"] = world.issuer_urls[issuer]
+        claims |= {name: value for name, value in example.claims.items() if name != LIKE}
+        claims = {name: value for name, value in claims.items() if value is not None}
+        yield Job(example.name, claims, kind, issuer, bool(example.expect.allow))
+
+
+def foreign(kind: IssuerKind) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The kind's examples of jobs that run other people's code, as (name, what differs from the kind's first example)."""
+    names = iter(kind.examples)
+    first = kind.examples[next(names)] if kind.examples else {}
+    for name in names:
+        claims = kind.examples[name]
+        if _FOREIGN.search(name) or kind.unsafe_triggers(claims):
+            yield name, _difference(first, claims)
+
+
+def _difference(before: Claims, after: Claims) -> dict[str, Any]:
+    """What has to be laid over `before` to get `after`; None takes a member away."""
+    changed: dict[str, Any] = {name: None for name in before if name not in after}
+    for name, value in after.items():
+        old = before.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            if inner := _difference(old, value):
+                changed[name] = inner
+        elif name not in before or old != value:
+            changed[name] = value
+    return changed
+
+
+def overlaid(claims: Claims, changed: Mapping[str, Any]) -> Claims:
+    """`claims` with these changes, objects member by member; what becomes None goes."""
+    merged: dict[str, Any] = dict(claims)
+    for name, value in changed.items():
+        before = merged.get(name)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[name] = overlaid(before, value) if both and before is not None else value
+    return {name: value for name, value in merged.items() if value is not None}

@@ -90,8 +90,8 @@ def _unsafe(near: Near, bound: Bound, value: Any, token: VerifiedToken, world: W
         return f"{bound.key} is another one in every run; a policy that lists runs lets in none of tomorrow's"
     if token.job.ref_type == _PULL and name not in _FIELDS:
         return (
-            f"{bound.key}: the job runs from a pull request's ref, whose code its author chooses;"
-            " this should stay refused, run the job after the merge"
+            "the job runs from a pull request's ref, whose code its author chooses: this should stay refused;"
+            " run the job after the merge"
         )
     field = _says(bound, token, world)
     return None if field is None else _other_party(near, field, value, token, world)

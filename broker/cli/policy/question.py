@@ -11,7 +11,7 @@ from typing import Final
 from broker import ids
 from broker.authoring.subject import of_claims, read_subject
 from broker.cli.ledger import PAGE, ledger
-from broker.cli.policy.setting import Setting, read_text, read_token
+from broker.cli.policy.setting import Setting, read_object, read_text, read_token
 from broker.documents import parse
 from broker.errors import ConfigError
 from broker.ledger.reader import Reader
@@ -61,7 +61,10 @@ def read_question(
     if then and sources.event is None and sources.case is None:
         raise ConfigError("explain: --then goes with --event or --case: the ledger knows what decided them")
     if sources.claims is not None:
-        return Question(token=read_token(sources.claims, issuer, grant or "", found, setting.world), grants=named)
+        if grant is not None:
+            return Question(token=read_token(sources.claims, issuer, grant, found, setting.world), grants=named)
+        given = read_object(read_text(sources.claims), str(sources.claims))
+        return Question(token=of_claims(given, str(sources.claims), setting.world, issuer=issuer, origin="").token)
     if sources.token is not None:
         text = read_text(sources.token)
         if text.lstrip().startswith("{"):

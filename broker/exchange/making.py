@@ -8,7 +8,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -27,6 +27,7 @@ from broker.ledger.store import Ledger
 from broker.metrics import count_issued
 from broker.model import LeaseState, Secret, VerifiedToken
 from broker.policy import AllowedGrant
+from broker.policy.trial import Change
 from broker.turns import TURN
 from broker.values import value
 
@@ -54,6 +55,7 @@ class Decided:
     granted: Sequence[AllowedGrant]
     policy_set: str
     now: datetime
+    differs: tuple[Change, ...] = ()  # what policies' next versions would say otherwise
 
 
 @dataclass(slots=True)
@@ -198,7 +200,7 @@ class Maker:
             claim=claim,
             leases=tuple(rows[one.lease] for one in making if not one.backend.trace),
             changes=tuple(_activate(rows[one.lease]) for one in traced),
-            events=(self._issued(decided, making, rows, issuance),),
+            events=(self._issued(decided, making, rows, issuance), *_differs(decided, issuance)),
         )
         try:
             await self._ledger.write(entry)
@@ -258,6 +260,15 @@ class Maker:
         return events.issued(
             session=caller.record, issuance=issuance, kind=caller.token.kind, job=caller.token.job.present(),
             claims=dict(caller.token.claims), policy_set=decided.policy_set, leases=leases, now=decided.now,
+        )  # fmt: skip
+
+
+def _differs(decided: Decided, issuance: str) -> Iterator[Event]:
+    if decided.differs:
+        token = decided.caller.token
+        yield events.next_differs(
+            changes=[change.as_json() for change in decided.differs], issuer=token.issuer, job=token.job.present(),
+            policy_set=decided.policy_set, told={"issuance": issuance}, now=decided.now,
         )  # fmt: skip
 
 

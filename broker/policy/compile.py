@@ -5,15 +5,13 @@ Nothing here reads files or decides. `World` is what the file is checked against
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any, Final, get_args, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 
 from broker.documents import Document, Path, problems_of, suggestion, validated
-from broker.durations import render
 from broker.errors import ConfigError
 from broker.issuers.seam import IssuerKind
 from broker.model import JOB_FIELDS, JobIdentity, VerifiedToken
@@ -21,63 +19,30 @@ from broker.policy.claims import reader
 from broker.policy.conditions import Condition, compile_condition
 from broker.policy.document import GrantPart, PolicyFile, StatementPart
 from broker.policy.expressions import Expression, compile_expression
-from broker.policy.guardrails import Guardrails
+from broker.policy.limits import (
+    check_backend,
+    check_issuer,
+    check_owners,
+    check_pinned,
+    check_triggers,
+    check_ttl,
+    check_wildcards,
+)
 from broker.policy.policyset import Bound, Grant, Policy, Read, Statement, Target
 from broker.policy.template import compile_options
+from broker.policy.world import Reporter, World
+
+__all__ = ["Reporter", "World", "compile_policy"]
 
 _TYPES: Final = {name: get_args(hint)[0] for name, hint in get_type_hints(JobIdentity).items()}
 _ANCHORS: Final = ("project", "project_id", "owner", "owner_id")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What policies are checked against. `targets` is None where the backends are not known."""
-
-    issuers: Mapping[str, IssuerKind]
-    issuer_urls: Mapping[str, str]
-    targets: Mapping[str, Target] | None
-    guardrails: Guardrails
-    _jobs: dict[str, list[tuple[Mapping[str, Any], JobIdentity]]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
-
-    def says(self, kind: IssuerKind, path: str, fields: Iterable[str]) -> bool:
-        """Whether the claim at `path` is one of these JobIdentity fields under its raw name.
-
-        Told by the kind's own examples: in every one, the claim's value is that of the field. A trust class would not
-        do: a run's number is set by the platform too, and says nothing about whose run it is.
-        """
-        if kind.name not in self._jobs:
-            self._jobs[kind.name] = [(claims, kind.identity(claims)) for claims in kind.examples.values()]
-        read = reader(path)
-        known = [(read(claims), job) for claims, job in self._jobs[kind.name]]
-        for name in fields:
-            pairs = [(value, getattr(job, name)) for value, job in known if getattr(job, name) is not None]
-            if pairs and all(value is not None and str(value) == said for value, said in pairs):
-                return True
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class Reporter:
-    """Collects problems below one path of a document."""
-
-    document: Document
-    problems: list[str]
-    path: Path = ()
-
-    def __call__(self, path: Path, message: str) -> None:
-        self.problems.append(self.document.problem((*self.path, *path), message))
-
-    def at(self, *path: str | int) -> "Reporter":
-        return Reporter(self.document, self.problems, (*self.path, *path))
 
 
 def compile_policy(document: Document, text: str, *, folder: str, file: str, world: World) -> tuple[Policy, PolicyFile]:
     """Check a parsed file against the world. Raises ConfigError with every problem. Its examples are not run here."""
     written = validated(PolicyFile, document)
     report = Reporter(document, [])
-    _check_owners(written, world.guardrails, report)
+    check_owners(written, folder, world.guardrails, report)
     for number, example in enumerate(written.examples):
         names = [example.grant, *example.expect.allow] if example.grant else example.expect.allow
         for name in names:
@@ -111,20 +76,12 @@ def compile_policy(document: Document, text: str, *, folder: str, file: str, wor
     return policy, written
 
 
-def _check_owners(written: PolicyFile, guardrails: Guardrails, report: Reporter) -> None:
-    for number, owner in enumerate(written.owners):
-        if not guardrails.admits_owner(owner):
-            report(("owners", number), f"{owner} may not own a policy; the guardrails name who may")
-
-
 def _statement(number: int, part: StatementPart, folder: str, world: World, report: Reporter) -> Statement | None:
     before = len(report.problems)
     kind = world.issuers.get(part.issuer)
     if kind is None:
         report(("issuer",), f"no issuer {part.issuer!r} is configured{suggestion(part.issuer, world.issuers)}")
-    for name, limits in world.guardrails.limits(folder):
-        if limits.issuers is not None and part.issuer not in limits.issuers:
-            report(("issuer",), f"the guardrails do not let policies in {name!r} trust the issuer {part.issuer!r}")
+    check_issuer(part, folder, world.guardrails, report)
     conditions = [*_job(part, report), *_claims(part, kind, world, report)]
     if not part.job and not part.claims:
         report(
@@ -132,19 +89,17 @@ def _statement(number: int, part: StatementPart, folder: str, world: World, repo
             "a statement without a condition under job or claims trusts every job of the issuer; say whose job it is",
         )
     when = _when(part.when, report)
-    never = world.guardrails.triggers_never_allowed
+    check_triggers(part, world.guardrails, report)
     for place, trigger in enumerate(part.allow_triggers):
         if kind is not None and trigger not in kind.trigger_names:
             report(
                 ("allow_triggers", place),
                 f"{kind.title} has no unsafe trigger {trigger!r}{suggestion(trigger, kind.trigger_names)}",
             )
-        if trigger in never:
-            report(("allow_triggers", place), f"the guardrails never allow {trigger!r}")
-    _check_wildcards(conditions, world.guardrails, report)
+    check_wildcards(conditions, world.guardrails, report)
     whole = len(report.problems) == before  # or an id that was written wrongly would be missed, too
     if kind is not None and world.guardrails.require_immutable_id and whole:
-        _check_pinned(conditions, kind, world, report)
+        check_pinned(conditions, kind, world, report)
     if len(report.problems) > before:
         return None
     return Statement(
@@ -153,7 +108,7 @@ def _statement(number: int, part: StatementPart, folder: str, world: World, repo
         conditions=tuple(conditions),
         when=when,
         allow_triggers=frozenset(part.allow_triggers),
-        never_triggers=never,
+        never_triggers=world.guardrails.triggers_never_allowed,
         tests=tuple((bound.read, bound.condition.holds) for bound in conditions),
     )
 
@@ -200,42 +155,15 @@ def _when(source: str | None, report: Reporter) -> Expression | None:
         return None
 
 
-def _check_pinned(conditions: list[Bound], kind: IssuerKind, world: World, report: Reporter) -> None:
-    """A statement writes an immutable id out. Where a kind has none, its issuer is one installation, and a name does."""
-    ids = kind.immutable or ("project",)
-    for bound in conditions:
-        where, _, name = bound.key.partition(".")
-        if bound.condition.exact is not None and (name in ids if where == "job" else world.says(kind, name, ids)):
-            return
-    if kind.immutable:
-        wanted = " or ".join(f"job.{name}" for name in ids)
-        report((), f"a name can be registered again by somebody else: write out an immutable id too, {wanted}")
-    else:
-        report((), f"{kind.title} signs no immutable id: write out job.project, as a value and not a pattern")
-
-
-def _check_wildcards(conditions: list[Bound], guardrails: Guardrails, report: Reporter) -> None:
-    for bound in conditions:
-        only_absent = bound.condition.shown == '{"absent": true}'
-        if bound.key in guardrails.no_wildcards and bound.condition.exact is None and not only_absent:
-            where, _, name = bound.key.partition(".")
-            report(
-                (where, name),
-                "the guardrails want this written out: a value or a list of values, no pattern and no `not`",
-            )
-
-
 def _grant(name: str, part: GrantPart, folder: str, world: World, report: Reporter) -> Grant | None:
-    for limited, limits in world.guardrails.limits(folder):
-        if limits.backends is not None and part.backend not in limits.backends:
-            report(("backend",), f"the guardrails do not let policies in {limited!r} use the backend {part.backend!r}")
+    check_backend(part, folder, world.guardrails, report)
     if world.targets is None:
         return _unchecked_grant(name, part, report)
     target = world.targets.get(part.backend)
     if target is None:
         report(("backend",), f"no backend {part.backend!r} is configured{suggestion(part.backend, world.targets)}")
         return None
-    _check_ttl(part, target, world.guardrails, report)
+    check_ttl(part, folder, target, world.guardrails, report)
     for param in part.params:
         known = [info.alias or field for field, info in target.params.model_fields.items()]
         if param not in known:
@@ -246,7 +174,7 @@ def _grant(name: str, part: GrantPart, folder: str, world: World, report: Report
         name=name,
         backend=target.backend,
         kind=target.kind,
-        ttl=world.guardrails.longest(target.kind, part.ttl),
+        ttl=world.guardrails.longest(target.kind, part.ttl, folder),
         shortest=target.shortest,
         options_model=target.options,
         options=options,
@@ -263,18 +191,6 @@ def _unchecked_grant(name: str, part: GrantPart, report: Reporter) -> Grant:
         name=name, backend=part.backend, kind="unknown", ttl=part.ttl, shortest=part.ttl, options_model=None,
         options=part.options, fill=None, params_model=None, restrictions=tuple(_restrictions(part, report)), no_params={},
     )  # fmt: skip
-
-
-def _check_ttl(part: GrantPart, target: Target, guardrails: Guardrails, report: Reporter) -> None:
-    if part.ttl < target.shortest:
-        report(("ttl",), f"{target.kind} credentials live {render(target.shortest)} or longer")
-    if part.ttl > target.longest:
-        report(("ttl",), f"{target.kind} credentials live {render(target.longest)} at most")
-    elif part.ttl > guardrails.longest(target.kind, part.ttl):
-        report(
-            ("ttl",),
-            f"the guardrails let {target.kind} credentials live {render(guardrails.longest_ttl[target.kind])} at most",
-        )
 
 
 def _restrictions(part: GrantPart, report: Reporter) -> Iterator[tuple[str, Condition]]:

@@ -10,106 +10,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import Annotated
-
-from pydantic import Field
 
 from broker.documents import Document, parse, suggestion, validated
 from broker.documents import Path as Key
-from broker.durations import Duration
 from broker.errors import ConfigError
 from broker.model import JOB_FIELDS
 from broker.policy.conditions import compile_pattern, glob_to_re2, matches
-from broker.policy.document import Part
-
-
-class FolderPart(Part):
-    """What the policies below one folder may use; a key left out limits nothing."""
-
-    issuers: list[str] | None = Field(
-        default=None, description="names of issuers in broker.yaml", examples=[["github"]]
-    )
-    backends: list[str] | None = Field(default=None, description="names of backends in broker.yaml", examples=[["ssh"]])
-
-
-Object = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*:[!-~]+$", max_length=512)]
-
-
-class ProtectsPart(Part):
-    """What the platform's own safety rests on, as objects that a credential may reach: `<system>:<name>`, a glob.
-
-    The systems are those that backends speak of (`ssh:<principal>`, `vault:<path>`, `vault-policy:<name>`, `aws:<arn>`,
-    `identity:<audience>`), and the names of issuer kinds for projects (`github:<owner>/<repository>`).
-    """
-
-    policies: list[Object] = Field(
-        default_factory=list,
-        description="where the trust policies and guardrails are changed",
-        examples=[["github:acme/policies"]],
-    )
-    broker: list[Object] = Field(
-        default_factory=list,
-        description="where the broker runs, and what holds its keys and its own identity",
-        examples=[["ssh:broker-admin", "aws:arn:aws:iam::111122223333:role/jobkey*"]],
-    )
-    workflows: list[Object] = Field(
-        default_factory=list,
-        description="where shared workflows and pipeline templates are changed; those that policies trust are known already",
-        examples=[["github:acme/ci"]],
-    )
-    identities: list[Object] = Field(
-        default_factory=list,
-        description="what hands out other identities: a directory, an identity provider, another broker",
-        examples=[["vault:sys/**", "identity:https://sso.acme.example/**"]],
-    )
-
-
-class GuardrailsFile(Part):
-    """`guardrails.yaml` as it is written."""
-
-    longest_ttl: dict[str, Duration] = Field(
-        default_factory=dict,
-        description="the longest life of a credential, by backend kind (not by backend name)",
-        examples=[{"aws-sts": "1h", "ssh-ca": "30m"}],
-    )
-    advised_ttl: dict[str, Duration] = Field(
-        default_factory=dict,
-        description="the life of a credential that is usually enough, by backend kind: a longer one loads, and the linter says so",
-        examples=[{"aws-sts": "15m", "ssh-ca": "5m"}],
-    )
-    require_immutable_id: bool = Field(
-        default=True, description="whether every statement writes out an id that nobody can register again"
-    )
-    no_wildcards: list[str] = Field(
-        default_factory=list,
-        description="fields to be written out, without glob, regex or not: words of a job, or claims.NAME",
-        examples=[["project", "owner", "claims.repository"]],
-    )
-    triggers_never_allowed: list[str] = Field(
-        default_factory=list,
-        description="triggers that no `allow_triggers` may name",
-        examples=[["pull_request_target", "workflow_run"]],
-    )
-    owners: list[Annotated[str, Field(min_length=1)]] | None = Field(
-        default=None, min_length=1, description="who may own a policy: globs", examples=[["*@acme.example"]]
-    )
-    protects: ProtectsPart = Field(
-        default_factory=ProtectsPart,
-        description="what controls the broker and its policies; the linter shows every grant that reaches it",
-    )
-    folders: dict[str, FolderPart] = Field(
-        default_factory=dict,
-        description="what the policies below a folder may use; every entry whose folder holds a policy applies, `.` is all",
-        examples=[{"payments": {"issuers": ["github"], "backends": ["aws-prod"]}}],
-    )
+from broker.policy.guardrails_file import FolderPart, GuardrailExamplePart, GuardrailsFile, ProtectsPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderLimits:
-    """The issuers and backends that policies below a folder may use; None is any."""
+    """What policies below a folder may use, and who may own them; None is any."""
 
     issuers: frozenset[str] | None = None
     backends: frozenset[str] | None = None
+    owners: tuple[str, ...] | None = None
+    longest_ttl: Mapping[str, timedelta] = field(default_factory=dict)
+
+    def admits_owner(self, owner: str) -> bool:
+        """Whether somebody so named may own a policy here."""
+        return _admits(self.owners, owner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +47,7 @@ class Guardrails:
     protects: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # "policies" -> globs of objects; for the linter
+    examples: tuple[GuardrailExamplePart, ...] = field(default=(), repr=False)
     sha256: str = hashlib.sha256(b"").hexdigest()
     text: str = field(default="", repr=False, compare=False)  # as written, for the ledger
     document: Document | None = field(default=None, repr=False, compare=False)
@@ -139,11 +61,12 @@ class Guardrails:
 
     def admits_owner(self, owner: str) -> bool:
         """Whether somebody so named may own a policy."""
-        return self.owners is None or any(matches(compile_pattern(glob_to_re2(glob)), owner) for glob in self.owners)
+        return _admits(self.owners, owner)
 
-    def longest(self, kind: str, ttl: timedelta) -> timedelta:
-        """`ttl`, shortened to what the platform allows of this backend kind."""
-        return min(ttl, self.longest_ttl.get(kind, ttl))
+    def longest(self, kind: str, ttl: timedelta, folder: str = ".") -> timedelta:
+        """`ttl`, shortened to what the platform allows of this backend kind, and of policies in this folder."""
+        folders = (limits.longest_ttl.get(kind, ttl) for _, limits in self.limits(folder))
+        return min(ttl, self.longest_ttl.get(kind, ttl), *folders)
 
     def unknown_names(
         self,
@@ -169,6 +92,7 @@ class Guardrails:
         listed = self.document.value.get("triggers_never_allowed") or []
         named += [(("triggers_never_allowed", i), name, set(triggers)) for i, name in enumerate(listed)]
         for folder, allowed in self.folders.items():
+            named += [(("folders", folder, "longest_ttl", name), name, set(kinds)) for name in allowed.longest_ttl]
             if folder not in {".", *folders}:
                 yield here(
                     ("folders", folder),
@@ -213,6 +137,7 @@ def read_guardrails(text: str | bytes, name: str) -> Guardrails:
         owners=None if file.owners is None else tuple(file.owners),
         protects={name: tuple(getattr(file.protects, name)) for name in ProtectsPart.model_fields},
         folders={_folder(name): _limits(part) for name, part in file.folders.items()},
+        examples=tuple(file.examples),
         sha256=hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest(),
         text=text if isinstance(text, str) else text.decode(),  # UTF-8: it was parsed
         document=document,
@@ -230,6 +155,8 @@ def _problems(file: GuardrailsFile, document: Document) -> Iterator[str]:
     globs: list[tuple[Key, str]] = [(("owners", number), glob) for number, glob in enumerate(file.owners or ())]
     for name in ProtectsPart.model_fields:
         globs += [(("protects", name, number), glob) for number, glob in enumerate(getattr(file.protects, name))]
+    for name, part in file.folders.items():
+        globs += [(("folders", name, "owners", number), glob) for number, glob in enumerate(part.owners or ())]
     for path, glob in globs:
         try:
             compile_pattern(glob_to_re2(glob))
@@ -250,7 +177,16 @@ def _limits(part: FolderPart) -> FolderLimits:
     def given(names: list[str] | None) -> frozenset[str] | None:
         return None if names is None else frozenset(names)
 
-    return FolderLimits(issuers=given(part.issuers), backends=given(part.backends))
+    return FolderLimits(
+        issuers=given(part.issuers),
+        backends=given(part.backends),
+        owners=None if part.owners is None else tuple(part.owners),
+        longest_ttl=dict(part.longest_ttl),
+    )
+
+
+def _admits(globs: tuple[str, ...] | None, owner: str) -> bool:
+    return globs is None or any(matches(compile_pattern(glob_to_re2(glob)), owner) for glob in globs)
 
 
 def _folder(name: str) -> str:

@@ -19,6 +19,7 @@ from broker.issuers.seam import IssuerKind
 from broker.policy.compile import Reporter, World, compile_policy
 from broker.policy.document import PolicyFile
 from broker.policy.examples import run_examples
+from broker.policy.guardrail_examples import guardrail_problems
 from broker.policy.guardrails import Guardrails
 from broker.policy.policyset import Policy, PolicySet, Target
 from broker.policy.trial import next_document
@@ -100,6 +101,7 @@ class Loader:
         # Guardrails, issuers and backends are part of every verdict, the examples' too; any other one begins afresh.
         known = self._known if self._world == world else {}
         found = list(problems)
+        found.extend(guardrail_problems(world))
         if folders is not None:
             found.extend(_misspelt(world, folders))
         compiled: dict[str, Policy] = {}

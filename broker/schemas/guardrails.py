@@ -6,7 +6,7 @@ from typing import Any
 from broker.backends import BACKENDS
 from broker.issuers import ISSUERS
 from broker.model import JOB_FIELDS
-from broker.policy.guardrails import GuardrailsFile
+from broker.policy.guardrails_file import GuardrailsFile
 from broker.schemas import shape
 from broker.schemas.shape import Schema
 from broker.settings import Settings

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from broker import __version__
-from broker.cli import audit, keys, policy
+from broker.cli import audit, case, keys, policy, signin
 from broker.cli.schema import schema
 
 app = typer.Typer(
@@ -17,6 +17,9 @@ app.add_typer(policy.app, name="policy", help="Check trust policies, and explain
 app.add_typer(audit.app, name="audit", help="Read the ledger, export it, and prove that nothing was edited.")
 
 app.command()(schema)
+app.add_typer(case.app, name="case", help="Look up why a job was refused, by case number, run or project.")
+for person_command in (signin.signin, signin.signout, signin.whoami):
+    app.command()(person_command)
 app.add_typer(keys.app, name="keys", help="List the broker's keys, and rotate them.")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The service's own file.", envvar="JOBKEY_CONFIG")]

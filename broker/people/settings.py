@@ -116,6 +116,9 @@ class PeopleSettings(_Part):
         default_factory=_by_address, min_length=1, max_length=8,
         description="the claims whose values are compared with the `owners` of policies", examples=[["email", {"claim": "groups", "domain": "acme.example"}]],
     )  # fmt: skip
+    device_endpoint: str | None = Field(
+        default=None, description="its device authorization endpoint, where its discovery document does not name it"
+    )
     roles: RolesPart = Field(default_factory=RolesPart, description="which claims make a person what")
     max_age: Duration = Field(
         default_factory=lambda: timedelta(hours=1), description="oldest token accepted, from its `iat`; at most 24h"
@@ -131,6 +134,7 @@ class People:
     issuer: TrustedIssuer
     client_id: str
     scopes: tuple[str, ...]
+    device_endpoint: str | None
     access_tokens: bool  # the token that is sent is an access token, not an ID token
     subject: str
     owners: tuple[OwnerClaim, ...] = field(repr=False)
@@ -189,6 +193,7 @@ def people(settings: PeopleSettings, *, jobs: Mapping[str, str], report: Report)
         issuer=issuer,
         client_id=settings.client_id,
         scopes=tuple(settings.scopes),
+        device_endpoint=settings.device_endpoint,
         access_tokens=access,
         subject=settings.subject,
         owners=tuple(owners),
@@ -197,10 +202,11 @@ def people(settings: PeopleSettings, *, jobs: Mapping[str, str], report: Report)
 
 
 def _address(settings: PeopleSettings, jobs: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
-    try:
-        split(settings.issuer)
-    except ValueError as error:
-        yield ("issuer",), str(error)
+    for key, url in (("issuer", settings.issuer), ("device_endpoint", settings.device_endpoint)):
+        try:
+            split(url or settings.issuer)
+        except ValueError as error:
+            yield (key,), str(error)
     if (name := jobs.get(settings.issuer)) is not None:
         # GitLab, for one, signs people in and signs for jobs under one `iss`, and a job names its own audience: it could ask
         # for a token that looks like a person's.

@@ -150,6 +150,8 @@ class SignIn:
         found: dict[str, object] = {"resource": self._url, "resource_name": "Jobkey broker"}
         if self.people is None:
             return found
+        if self.people.device_endpoint is not None:
+            found["jobkey_device_authorization_endpoint"] = self.people.device_endpoint
         return found | {
             "authorization_servers": [self.people.issuer.url],
             "bearer_methods_supported": ["header"],

@@ -1,13 +1,11 @@
 """The schema of `guardrails.yaml`."""
 
-from collections.abc import Iterable
-from typing import Any
-
 from broker.backends import BACKENDS
 from broker.issuers import ISSUERS
 from broker.model import JOB_FIELDS
 from broker.policy.guardrails_file import GuardrailsFile
 from broker.schemas import shape
+from broker.schemas.parts import improve, offered
 from broker.schemas.shape import Schema
 from broker.settings import Settings
 
@@ -15,6 +13,7 @@ from broker.settings import Settings
 def guardrails(settings: Settings | None) -> Schema:
     """Names are offered, never demanded: one file may serve several brokers."""
     made = shape.of(GuardrailsFile, "Jobkey guardrails")
+    improve(made["$defs"], settings)
     properties = made["properties"]
     properties["longest_ttl"]["propertyNames"] = offered(BACKENDS)
     properties["advised_ttl"]["propertyNames"] = offered(BACKENDS)
@@ -27,8 +26,3 @@ def guardrails(settings: Settings | None) -> Schema:
         folder["issuers"]["items"] |= offered(settings.issuers)
         folder["backends"]["items"] |= offered(settings.backends)
     return made
-
-
-def offered(words: Iterable[str]) -> dict[str, Any]:
-    """Any text, with these in an editor's list."""
-    return {"type": "string", "anyOf": [{"enum": sorted(words)}, {"type": "string"}]}

@@ -14,7 +14,7 @@ from broker.documents import parse
 from broker.errors import ConfigError
 from broker.model import JOB_FIELDS
 from broker.schemas import SCHEMAS, rendered, schema
-from broker.schemas.trust_policy import WORDS
+from broker.schemas.parts import WORDS
 from broker.settings import load_settings
 from tools.pages import blocks
 

@@ -169,8 +169,12 @@ def _ref(left: list[tuple[str, Any]]) -> str | None:
                 {"glob": item["glob"].removeprefix(prefix)} if isinstance(item, Mapping) else item.removeprefix(prefix)
                 for item in items
             ]
-            return f"from the {protected}{noun} {condition_words(short, text=True)}"
-    return f"from the {protected}ref {condition_words(items, text=True)}"
+            return f"from {_article(items)} {protected}{noun} {condition_words(short, text=True)}"
+    return f"from {_article(items)} {protected}ref {condition_words(items, text=True)}"
+
+
+def _article(items: list[Any]) -> str:
+    return "any" if all(isinstance(item, Mapping) for item in items) else "the"
 
 
 def _is_bool(left: list[tuple[str, Any]]) -> bool:

@@ -3,6 +3,7 @@
 import typer
 
 from broker.cli.policy.check import check
+from broker.cli.policy.describe import describe
 from broker.cli.policy.diff import diff
 from broker.cli.policy.explain import explain
 from broker.cli.policy.new import new
@@ -10,6 +11,6 @@ from broker.cli.policy.record import record
 from broker.cli.policy.rollout import tell_rollout
 
 app = typer.Typer(name="policy", help="Check trust policies, and explain what they decide.", no_args_is_help=True)
-for command in (check, diff, explain, new, record):
+for command in (check, describe, diff, explain, new, record):
     app.command()(command)
 app.command(name="rollout")(tell_rollout)

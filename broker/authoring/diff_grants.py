@@ -143,7 +143,7 @@ def _plainer(less: Version, more: Version, world: World, *, params: bool) -> Ite
     A narrower question finds nothing that the first one does not cover, and `decide` has the last word.
     """
     slots = slots_of(more.part)
-    named = [name for name, _ in more.restrictions] if params else []
+    named = dict.fromkeys(name for name, _ in (*more.restrictions, *less.restrictions)) if params else {}
     for inserted in PLAIN if slots else PLAIN[:1]:
         for sent in PLAIN if named else PLAIN[:1]:
             extra = tuple(Bound(key=key, read=read, condition=inserted) for key, read in slots)

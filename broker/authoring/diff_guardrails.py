@@ -14,9 +14,15 @@ from broker.durations import render
 from broker.errors import ConfigError
 from broker.policy import Guardrails, Policy, PolicySet
 from broker.policy.compile import World, compile_policy
+from broker.policy.guardrails import FolderLimits
+from broker.policy.trial import next_document
 
-ANY: Final = "any"
+_SETS: Final = ("no_wildcards", "triggers_never_allowed")
+_KNOWN: Final = frozenset({"longest_ttl", "require_immutable_id", "owners", "folders", "advised_ttl", "protects", "examples", *_SETS})  # fmt: skip
 _NOT_LIMITS: Final = frozenset({"sha256", "text", "document"})
+
+
+_Judged = tuple[str, str | None, str | None, bool, bool]  # what of it, before, after, gives, takes
 
 
 class Needs(NamedTuple):
@@ -35,6 +41,7 @@ class Limit:
     after: str | None
     gives: bool  # policies may say more than before
     takes: bool  # policies may say less
+    advice: bool = False  # asked by the linter and by tests, never when policies are loaded
     used_by: tuple[Needs, ...] = ()  # new policies that load only because of what is given
     lost_by: tuple[Needs, ...] = ()  # old policies that would load no more
 
@@ -48,16 +55,21 @@ class _Change:
     takes: bool
     put: Callable[[Guardrails], Guardrails] = field(repr=False)  # the new limit into the old guardrails
     put_back: Callable[[Guardrails], Guardrails] = field(repr=False)  # the old limit into the new ones
+    advice: bool = False
 
 
 def compare_guardrails(old: PolicySet, new: PolicySet, world: World) -> Iterator[Limit]:
     """Every limit that differs, in the order of the file."""
     for change in _changes(old.guardrails, new.guardrails):
-        used = _fail(new, replace(world, guardrails=change.put_back(new.guardrails))) if change.gives else ()
-        lost = _fail(old, replace(world, guardrails=change.put(old.guardrails))) if change.takes else ()
+        used: Iterable[Needs] = ()
+        lost: Iterable[Needs] = ()
+        if change.gives and not change.advice:
+            used = _fail(new, replace(world, guardrails=change.put_back(new.guardrails)))
+        if change.takes and not change.advice:
+            lost = _fail(old, replace(world, guardrails=change.put(old.guardrails)))
         yield Limit(
             key=change.key, before=change.before, after=change.after, gives=change.gives, takes=change.takes,
-            used_by=tuple(used), lost_by=tuple(lost),
+            used_by=tuple(used), lost_by=tuple(lost), advice=change.advice,
         )  # fmt: skip
 
 
@@ -68,26 +80,48 @@ def _changes(old: Guardrails, new: Guardrails) -> Iterator[_Change]:
         yield _member(
             "require_immutable_id", old, new, lambda value: str(value).lower(), gives=looser, takes=not looser
         )
-    for name in ("no_wildcards", "triggers_never_allowed"):
+    for name in _SETS:
         was, now = getattr(old, name), getattr(new, name)
         if was != now:
             yield _member(name, old, new, _listed, gives=bool(was - now), takes=bool(now - was))
-    if old.owners != new.owners:
-        # Globs: that one list admits nobody more is said only where each of its globs stands in the other.
-        before, after = (None if one is None else frozenset(one) for one in (old.owners, new.owners))
-        gives = before is not None and (after is None or bool(after - before))
-        takes = after is not None and (before is None or bool(before - after))
-        if gives or takes:
-            yield _member("owners", old, new, _listed, gives=gives, takes=takes)
+    gives, takes = _fewer(old.owners, new.owners)
+    if gives or takes:
+        yield _member("owners", old, new, _listed, gives=gives, takes=takes)
     yield from _by_name("folders", old, new, _folder)
+    yield from _advice(old, new)
     yield from _unknown(old, new)
+
+
+def _fewer(before: Iterable[Any] | None, after: Iterable[Any] | None) -> tuple[bool, bool]:
+    """(gives, takes) of what may be used; None is any. Of globs, only the same text is known to admit the same."""
+    was, now = (None if one is None else frozenset(one) for one in (before, after))
+    return was is not None and (now is None or bool(now - was)), now is not None and (was is None or bool(was - now))
+
+
+def _advice(old: Guardrails, new: Guardrails) -> Iterator[_Change]:
+    """What is asked by the linter or by tests only. Less that is protected is room given; advice and examples are not."""
+    for change in _by_name("advised_ttl", old, new, _ttl):
+        yield replace(change, gives=False, takes=False, advice=True)
+    for change in _by_name("protects", old, new, _protected):
+        yield replace(change, advice=True)
+    if old.examples != new.examples:
+        yield replace(_member("examples", old, new, _names, gives=False, takes=False), advice=True)
+
+
+def _names(examples: Any) -> str | None:
+    return ", ".join(example.name for example in examples) or None
+
+
+def _protected(before: Any, after: Any) -> Iterator[_Judged]:
+    was, now = frozenset(before or ()), frozenset(after or ())
+    if was != now:
+        yield "", _listed(was), _listed(now), bool(was - now), bool(now - was)
 
 
 def _unknown(old: Guardrails, new: Guardrails) -> Iterator[_Change]:
     """A limit that this module does not know: nothing is claimed of it but that it changed."""
-    known = {"longest_ttl", "require_immutable_id", "no_wildcards", "triggers_never_allowed", "owners", "folders"}
     for one in fields(Guardrails):
-        if one.name not in known | _NOT_LIMITS and getattr(old, one.name) != getattr(new, one.name):
+        if one.name not in _KNOWN | _NOT_LIMITS and getattr(old, one.name) != getattr(new, one.name):
             yield _member(one.name, old, new, _listed, gives=True, takes=True)
 
 
@@ -105,7 +139,7 @@ def _by_name(
     member: str,
     old: Guardrails,
     new: Guardrails,
-    judge: Callable[[Any, Any], Iterator[tuple[str, Any, Any, bool, bool]]],
+    judge: Callable[[Any, Any], Iterator[_Judged]],
 ) -> Iterator[_Change]:
     """The changes of a limit that is a mapping, one for each of its keys."""
     was: Mapping[str, Any] = getattr(old, member)
@@ -128,25 +162,25 @@ def _putter(member: str, name: str, value: Any) -> Callable[[Guardrails], Guardr
     return put
 
 
-def _ttl(before: Any, after: Any) -> Iterator[tuple[str, str | None, str | None, bool, bool]]:
+def _ttl(before: Any, after: Any) -> Iterator[_Judged]:
     if before != after:
         looser = after is None or (before is not None and after > before)
         yield "", before and render(before), after and render(after), looser, not looser
 
 
-def _folder(before: Any, after: Any) -> Iterator[tuple[str, str | None, str | None, bool, bool]]:
-    """The names that a folder's policies may use, of each sort; no entry, or none of this sort, is any."""
-    sorts = {one.name for limits in (before, after) if limits is not None for one in fields(limits)}
-    for sort in sorted(sorts):
-        was, now = (None if limits is None else getattr(limits, sort) for limits in (before, after))
-        if was == now:
-            continue
-        if isinstance(was, frozenset | None) and isinstance(now, frozenset | None):
-            gives = was is not None and (now is None or bool(now - was))
-            takes = now is not None and (was is None or bool(was - now))
-        else:
-            gives = takes = True
-        yield f".{sort}", _listed(was), _listed(now), gives, takes
+def _folder(before: Any, after: Any) -> Iterator[_Judged]:
+    """Each sort of limit on one folder; no entry is an entry without limits."""
+    was, now = (limits or FolderLimits() for limits in (before, after))
+    for sort in (one.name for one in fields(FolderLimits)):
+        old, new = getattr(was, sort), getattr(now, sort)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            for kind in [*old, *(kind for kind in new if kind not in old)]:
+                for _, shown, showing, gives, takes in _ttl(old.get(kind), new.get(kind)):
+                    yield f".{sort}.{kind}", shown, showing, gives, takes
+        elif old != new:
+            gives, takes = _fewer(old, new)
+            if gives or takes:
+                yield f".{sort}", _listed(old), _listed(new), gives, takes
 
 
 def _listed(values: Any) -> str | None:
@@ -167,8 +201,11 @@ def _fail(policies: PolicySet, world: World) -> Iterator[Needs]:
 
 def _problem(policy: Policy, world: World) -> str | None:
     folder = policy.file.rpartition("/")[0] or "."
+    document = parse(policy.text, policy.file)
+    versions = [document] if policy.next is None else [document, next_document(document)]
     try:
-        compile_policy(parse(policy.text, policy.file), policy.text, folder=folder, file=policy.file, world=world)
+        for version in versions:
+            compile_policy(version, policy.text, folder=folder, file=policy.file, world=world)
     except ConfigError as error:
         return error.problems[0]
     return None

@@ -89,6 +89,7 @@ def _limit(limit: Limit) -> dict[str, Any]:
         "after": limit.after,
         "gives": limit.gives,
         "takes": limit.takes,
+        "advice": limit.advice,
         "used_by": [one._asdict() for one in limit.used_by],
         "lost_by": [one._asdict() for one in limit.lost_by],
         "says": [plain(line.words) for line in limit_lines(limit)],

@@ -197,12 +197,14 @@ def limit_lines(limit: Limit) -> Iterator[Line]:
         changed = (key, ": ", Quote(limit.before), " is gone")
     else:
         changed = (key, ": ", Quote(limit.before), " becomes ", Quote(limit.after))
-    if limit.gives and limit.takes:
+    if limit.advice:
+        meaning = ": the linter asks for less" if limit.gives else ": only the linter and tests ask for it"
+    elif limit.gives and limit.takes:
         meaning = ": some room is given, some is taken away"
     else:
         meaning = ": policies may say more" if limit.gives else ": policies may say less"
     yield Line((*changed, meaning), Verdict.SOME if limit.gives else Verdict.NONE)
-    if limit.gives:
+    if limit.gives and not limit.advice:
         if not limit.used_by:
             yield Line(("no policy uses that room: every decision would be the same without it",))
         for policy, problem in limit.used_by:

@@ -332,7 +332,7 @@ def test_adding_a_condition_never_widens_and_that_is_proved(block: int) -> None:
 @pytest.mark.parametrize("extra", GUARDRAILS[1:], ids=lambda extra: next(iter(extra)))
 def test_adding_a_guardrail_never_widens_and_that_is_proved(extra: File) -> None:
     loaded = 0
-    for seed in range(max(PAIRS // 20, 20)):
+    for seed in range(max(PAIRS // 20, 100)):
         rng = Random(seed)
         policy = a_policy(rng)
         first = rng.choice(GUARDRAILS)

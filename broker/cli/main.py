@@ -57,13 +57,13 @@ def serve(config: Config = Path("broker.yaml")) -> None:
 @app.command()
 def check(config: Config = Path("broker.yaml")) -> None:
     """Load broker.yaml, the guardrails and every policy as `serve` would, and say what is wrong."""
-    from broker.catalog import policy_inputs
+    from broker.catalog import policy_inputs, policy_source
     from broker.exchange.policies import Policies
     from broker.settings import load_settings
 
     settings = load_settings(config)
     issuers, urls, targets = policy_inputs(settings)
-    policies = Policies(settings.policies, settings.guardrails, issuers=issuers, issuer_urls=urls, targets=targets)
+    policies = Policies(policy_source(settings), issuers=issuers, issuer_urls=urls, targets=targets)
     policies.load()
     told = [
         counted(len(settings.issuers), "issuer"),

@@ -14,7 +14,7 @@ from broker import __version__, ids
 from broker.backends import BACKENDS
 from broker.backends.identity_token import sign_identity
 from broker.backends.seam import Backend, BackendError, Surroundings
-from broker.catalog import policy_inputs
+from broker.catalog import policy_inputs, policy_source
 from broker.errors import ConfigError, LedgerUnwritable
 from broker.exchange.cases import Cases
 from broker.exchange.credentials import Exchange
@@ -127,8 +127,8 @@ async def broker(settings: Settings) -> AsyncIterator[Broker]:
         raise ConfigError(f"{settings.data}: the data folder cannot be made: {error.strerror}") from None
     keys = FileKeyStore(settings.data / "keys")
     kinds, urls, targets = policy_inputs(settings)
-    policies = Policies(settings.policies, settings.guardrails, issuers=kinds, issuer_urls=urls, targets=targets)
-    policies.load()  # before anything is opened: a policy that does not load stops the first start
+    policies = Policies(policy_source(settings), issuers=kinds, issuer_urls=urls, targets=targets)
+    await asyncio.to_thread(policies.load)  # before anything is opened: what does not load stops the first start
     async with AsyncExitStack() as stack:
         ledger = await Ledger.open(f"sqlite:///{settings.database}", keys=keys, origin=settings.origin)
         stack.push_async_callback(ledger.close)

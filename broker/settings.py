@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from broker.backends import BACKENDS
 from broker.documents import Document, parse, validated
@@ -17,6 +17,7 @@ from broker.errors import ConfigError
 from broker.issuers.settings import IssuerSettings, trusted_issuer
 from broker.issuers.trusted import TrustedIssuer
 from broker.people.settings import People, PeopleSettings, people
+from broker.sources.settings import GitPolicies
 
 NAME: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -82,6 +83,10 @@ def _listen(text: str) -> str:
     return text
 
 
+def _where(value: Any) -> str:
+    return "git" if isinstance(value, dict | GitPolicies) else "folder"
+
+
 class BrokerFile(_Part):
     """`broker.yaml` as it is written."""
 
@@ -95,7 +100,13 @@ class BrokerFile(_Part):
     )
     data: str = Field(default="./data", description="keys and ledger; relative to this file, on a local disk")
     ledger: str = Field(default="sqlite", description="where events and leases are kept")
-    policies: str = Field(default="./policies", description="the folder of trust policies; relative to this file")
+    policies: Annotated[Annotated[str, Tag("folder")] | Annotated[GitPolicies, Tag("git")], Discriminator(_where)] = (
+        Field(
+            default="./policies",
+            description="the folder of trust policies, relative to this file; or the git repository that holds them",
+            examples=["./policies", {"git": "https://git.acme.example/platform/policies.git", "path": "policies"}],
+        )
+    )
     guardrails: str | None = Field(
         default=None, description="the platform's own limits; relative to this file", examples=["./guardrails.yaml"]
     )
@@ -137,7 +148,11 @@ class Settings:
         host, _, port = file.listen.rpartition(":")
         self.host, self.port = host.strip("[]"), int(port)
         self.data = (folder / file.data).resolve()
-        self.policies = (folder / file.policies).resolve()
+        self.folder = folder.resolve()  # what relative paths are relative to
+        self.repository = file.policies if isinstance(file.policies, GitPolicies) else None
+        # With a repository, where its policies lie in a working copy: what authors' commands take when nobody says.
+        inside = file.policies.path if isinstance(file.policies, GitPolicies) else folder / file.policies
+        self.policies = Path(inside) if self.repository is not None else Path(inside).resolve()
         self.guardrails = (folder / file.guardrails).resolve() if file.guardrails else None
         self.log_public = file.log.public
         self.certificate = (folder / file.tls.certificate, folder / file.tls.key) if file.tls else None
@@ -147,6 +162,12 @@ class Settings:
                 document.problem(
                     ("listen",),
                     "plain http is served to loopback only; give `tls:` a certificate and key, or say `behind_proxy: true` where a proxy ends TLS",
+                )
+            )
+        if self.repository is not None and self.repository.guardrails is not None and self.guardrails is not None:
+            problems.append(
+                document.problem(
+                    ("guardrails",), "the guardrails are named twice, here and under `policies:`; keep one of them"
                 )
             )
         if file.ledger != "sqlite":
@@ -208,4 +229,5 @@ def load_settings(path: Path) -> Settings:
     except OSError as error:
         raise ConfigError(f"{path}:1:1: cannot be read: {error.strerror}") from None
     document = parse(text, str(path))
-    return Settings(validated(BrokerFile, document), document, path.resolve().parent)
+    folder = path.resolve().parent
+    return Settings(validated(BrokerFile, document, context={"folder": folder}), document, folder)

@@ -1,13 +1,15 @@
-"""The policies in force: loaded, watched, recorded, and only then used.
+"""The policies in force: looked at, loaded, recorded, and only then used.
 
 A new set is in the ledger, text and all, before the first request is judged by it, so that an event can name for good
-what decided it. A set that does not load changes nothing, and is recorded too.
+what decided it, and the commit it came from. A set that does not load changes nothing, and is recorded too.
+
+One task does all of it, one step after the other: what changes meanwhile is seen at the next look.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -17,14 +19,24 @@ from broker.issuers.seam import IssuerKind
 from broker.ledger import events
 from broker.ledger.records import Entry, EventQuery, PolicyVersion
 from broker.ledger.store import Ledger
-from broker.metrics import POLICIES, POLICY_LOADS
-from broker.policy import PolicySet, Target, load_policies
+from broker.metrics import POLICIES, POLICIES_SEEN, POLICY_LOADS
+from broker.policy import PolicySet, Target
+from broker.policy.compile import World
 from broker.policy.guardrails import Guardrails, read_guardrails
-from broker.policy.watch import PolicyWatcher
+from broker.policy.load import Loader, folders_of
+from broker.sources import Snapshot, Source, SourceUnavailable
 
 log: Final = structlog.get_logger("jobkey.policies")
 
 GUARDRAILS: Final = "guardrails.yaml"  # its name among the stored versions; a policy's name has no dot
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A snapshot and the set that came of it."""
+
+    snapshot: Snapshot = field(repr=False)
+    policies: PolicySet = field(repr=False)
 
 
 class Policies:
@@ -32,20 +44,23 @@ class Policies:
 
     def __init__(
         self,
-        folder: Path,
-        guardrails: Path | None,
+        source: Source,
         *,
         issuers: Mapping[str, IssuerKind],
         issuer_urls: Mapping[str, str],
         targets: Mapping[str, Target],
     ) -> None:
-        self._folder, self._guardrails = folder, guardrails
+        self._source = source
         self._issuers, self._urls, self._targets = issuers, issuer_urls, targets
+        self._loader = Loader()
         self._current: PolicySet | None = None
+        self._first: tuple[Loaded, ConfigError | None] | None = (
+            None  # what load() found, and what was wrong with the newest
+        )
         self._ledger: Ledger | None = None
-        self._watcher: PolicyWatcher | None = None
-        self._news: asyncio.Queue[PolicySet | ConfigError] = asyncio.Queue()
-        self._recorder: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._anyway = False  # somebody asked for a look at what did not change
+        self._refused: tuple[str, ...] = ()  # the problems of what was there last; () where it is in force
 
     @property
     def current(self) -> PolicySet:
@@ -54,90 +69,159 @@ class Policies:
             raise RuntimeError("no policies were loaded; call load() or start() first")
         return self._current
 
+    @property
+    def source(self) -> Source:
+        """Where they come from."""
+        return self._source
+
+    def world(self, guardrails: Guardrails) -> World:
+        """What policies are checked against here."""
+        return World(issuers=self._issuers, issuer_urls=self._urls, targets=self._targets, guardrails=guardrails)
+
     def load(self) -> PolicySet:
-        """Read guardrails and policies. Raises ConfigError, every problem with its place."""
-        text = b""
-        if self._guardrails is not None:
-            try:
-                text = self._guardrails.read_bytes()
-            except OSError as error:
-                raise ConfigError(f"{self._guardrails}:1:1: cannot be read: {error.strerror}") from None
-        guardrails = read_guardrails(text, str(self._guardrails)) if self._guardrails else Guardrails()
-        loaded = load_policies(
-            self._folder, issuers=self._issuers, issuer_urls=self._urls, targets=self._targets, guardrails=guardrails
-        )
+        """Read guardrails and policies; where they cannot be had, those that the source keeps. Blocks.
+
+        Raises ConfigError, every problem with its place.
+        """
+        missed: ConfigError | None = None
+        try:
+            loaded = self._look(anyway=True)
+        except ConfigError as error:
+            missed, loaded = error, self._kept(error)
+        assert loaded is not None
+        self._first = loaded, missed
         if self._current is None:
-            self._current = loaded
-        return loaded
+            self._current = loaded.policies
+        return loaded.policies
+
+    def _kept(self, missed: ConfigError) -> Loaded:
+        try:
+            kept = self._source.kept()
+            if kept is None:
+                raise missed
+            return self._compiled(kept)
+        except ConfigError as error:
+            if error is missed:
+                raise
+            raise ConfigError(*missed.problems, *error.problems) from None
 
     async def start(self, ledger: Ledger, *, version: str, url: str) -> None:
-        """Load, record, and watch. Raises ConfigError, LedgerUnwritable."""
+        """Load unless that was done, record, and follow the source. Raises ConfigError, LedgerUnwritable."""
         self._ledger = ledger
-        files = (self._guardrails,) if self._guardrails else ()
-        self._watcher = PolicyWatcher(
-            self.load,
-            folder=self._folder,
-            files=files,
-            on_loaded=self._news.put_nowait,
-            on_failed=self._news.put_nowait,
-        )
-        first = await self._watcher.start()
+        if self._first is None:
+            await asyncio.to_thread(self.load)
+        assert self._first is not None
+        (first, missed), self._first = self._first, None
         await self._record(first, await self._last_recorded())
-        await ledger.write(Entry(events=(events.started(version=version, url=url, policy_set=first.version),)))
-        self._use(first)
-        self._recorder = asyncio.create_task(self._follow(), name="policy-recorder")
+        started = events.started(
+            version=version,
+            url=url,
+            policy_set=first.policies.version,
+            source=self._source.described,
+            commit=first.snapshot.commit,
+        )
+        await ledger.write(Entry(events=(started,)))
+        await self._use(first)
+        if isinstance(missed, SourceUnavailable):
+            log.warning("policies-not-seen", problem=missed.problems[0])
+        elif missed is not None:
+            await self._refuse(missed)
+        self._task = asyncio.create_task(self._follow(), name="policies")
 
     async def close(self) -> None:
-        """Stop watching."""
-        if self._watcher is not None:
-            await self._watcher.close()
-        if self._recorder is not None:
-            self._recorder.cancel()
+        """Stop following."""
+        self._source.close()
+        if self._task is not None:
+            self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._recorder
+                await self._task
 
     def reload_soon(self) -> None:
-        """For SIGHUP."""
-        if self._watcher is not None:
-            self._watcher.request_reload()
+        """Look again soon, changed or not; for SIGHUP."""
+        self._anyway = True
+        self._source.wake()
 
     async def _follow(self) -> None:
         while True:
-            news = await self._news.get()
-            while True:
-                try:
-                    await self._take(news)
-                    break
-                except LedgerUnwritable:  # the old set goes on deciding until the new one is on record
-                    await asyncio.sleep(1)
-                except Exception as error:  # noqa: BLE001  one set that cannot be recorded must not end reloading for good
-                    log.error("policies-not-recorded", error=type(error).__name__)  # noqa: TRY400  no policy content in a log
-                    break
+            await self._source.wait()
+            anyway, self._anyway = self._anyway, False
+            try:
+                loaded = await asyncio.to_thread(self._look, anyway=anyway)
+                if loaded is not None:
+                    await self._until_recorded(loaded)
+            except SourceUnavailable as error:
+                log.warning("policies-not-seen", problem=error.problems[0])
+            except ConfigError as error:
+                if anyway or error.problems != self._refused:  # once, however often one looks
+                    await self._until_recorded(error)
+            except Exception as error:  # noqa: BLE001  one look that fails must not end the following for good
+                log.error("policies-not-recorded", error=type(error).__name__)  # noqa: TRY400  no policy content in a log
 
-    async def _take(self, news: PolicySet | ConfigError) -> None:
-        assert self._ledger is not None
-        if isinstance(news, ConfigError):
-            POLICY_LOADS.labels("rejected").inc()
-            for problem in news.problems:
-                log.error(
-                    "policies-rejected", problem=problem.partition(": ")[0]
-                )  # the place; the text could hold policy content
-            await self._ledger.write(
-                Entry(events=(events.policy_rejected(problems=news.problems, policy_set=self.current.version),))
+    async def _until_recorded(self, news: Loaded | ConfigError) -> None:
+        while True:
+            try:
+                if isinstance(news, ConfigError):
+                    return await self._refuse(news)
+                return await self._take(news)
+            except LedgerUnwritable:  # the old set goes on deciding until the new one is on record
+                await asyncio.sleep(1)
+
+    def _look(self, *, anyway: bool) -> Loaded | None:
+        snapshot = self._source.look(anyway=anyway)
+        POLICIES_SEEN.set(self._source.seen)
+        return None if snapshot is None else self._compiled(snapshot)
+
+    def _compiled(self, snapshot: Snapshot) -> Loaded:
+        try:
+            limits = Guardrails()
+            if snapshot.guardrails is not None:
+                limits = read_guardrails(snapshot.guardrails, snapshot.guardrails_name)
+            loaded = self._loader.load(
+                snapshot.texts, self.world(limits), snapshot.problems, folders=folders_of(snapshot.texts)
             )
-            return
-        await self._record(news, _digests(self.current))
-        self._use(news)
+        except ConfigError as error:
+            raise Rejected(snapshot.commit, *error.problems) from None
+        return Loaded(snapshot, loaded)
 
-    async def _record(self, fresh: PolicySet, before: Mapping[str, str]) -> None:
+    async def _take(self, loaded: Loaded) -> None:
+        known = self.current
+        if loaded.policies.version != known.version or self._refused:
+            await self._record(loaded, _digests(known))
+            await self._use(loaded)
+        else:
+            await asyncio.to_thread(self._source.taken, loaded.snapshot)
+
+    async def _refuse(self, error: ConfigError) -> None:
         assert self._ledger is not None
+        POLICY_LOADS.labels("rejected").inc()
+        for problem in error.problems:
+            log.error(
+                "policies-rejected", problem=problem.partition(": ")[0]
+            )  # the place; the text could hold policy content
+        told = events.policy_rejected(
+            problems=error.problems,
+            policy_set=self.current.version,
+            source=self._source.described,
+            commit=error.commit if isinstance(error, Rejected) else None,
+        )
+        await self._ledger.write(Entry(events=(told,)))
+        self._refused = error.problems
+
+    async def _record(self, loaded: Loaded, before: Mapping[str, str]) -> None:
+        assert self._ledger is not None
+        fresh = loaded.policies
         now = _digests(fresh)
         changed = {name: digest for name, digest in now.items() if before.get(name) != digest}
         removed = sorted(before.keys() - now.keys())
-        versions = tuple(text for text in _texts(fresh) if f"sha256:{text.sha256}" in changed.values())
         if changed or removed:
-            told = events.policy_changed(policy_set=fresh.version, policies=changed, removed=removed)
-            await self._ledger.write(Entry(policies=versions, events=told))
+            told = events.policy_changed(
+                policy_set=fresh.version,
+                policies=changed,
+                removed=removed,
+                source=self._source.described,
+                commit=loaded.snapshot.commit,
+            )
+            await self._ledger.write(Entry(policies=tuple(_texts(fresh, changed)), events=told))
 
     async def _last_recorded(self) -> Mapping[str, str]:
         """What the ledger last said was in force: name -> digest."""
@@ -155,11 +239,21 @@ class Policies:
             after = found[-1].seq
         return state
 
-    def _use(self, fresh: PolicySet) -> None:
-        self._current = fresh
+    async def _use(self, loaded: Loaded) -> None:
+        fresh = loaded.policies
+        self._current, self._refused = fresh, ()
         POLICY_LOADS.labels("loaded").inc()
         POLICIES.set(len(fresh.policies))
-        log.info("policies", count=len(fresh.policies), version=fresh.version)
+        log.info("policies", count=len(fresh.policies), version=fresh.version, commit=loaded.snapshot.commit)
+        await asyncio.to_thread(self._source.taken, loaded.snapshot)
+
+
+class Rejected(ConfigError):
+    """A snapshot that does not load; `commit` is the one that says it."""
+
+    def __init__(self, commit: str | None, *problems: str) -> None:
+        super().__init__(*problems)
+        self.commit = commit
 
 
 def _digests(policies: PolicySet) -> dict[str, str]:
@@ -169,9 +263,8 @@ def _digests(policies: PolicySet) -> dict[str, str]:
     return digests
 
 
-def _texts(policies: PolicySet) -> Iterator[PolicyVersion]:
+def _texts(policies: PolicySet, changed: Mapping[str, str]) -> Iterator[PolicyVersion]:
     """From the set itself: a set that waits to be recorded keeps its own texts, whatever is loaded after it."""
-    for source in policies.sources:
-        yield PolicyVersion(sha256=source.sha256, name=source.name, text=source.text)
-    if policies.guardrails.document is not None:
-        yield PolicyVersion(sha256=policies.guardrails.sha256, name=GUARDRAILS, text=policies.guardrails.text)
+    for name, digest in changed.items():
+        text = policies.guardrails.text if name == GUARDRAILS else policies.policies[name].text
+        yield PolicyVersion(sha256=digest.removeprefix("sha256:"), name=name, text=text)

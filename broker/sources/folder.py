@@ -123,7 +123,8 @@ class FolderSource:
         return read_folder(self._folder, problems, read=read)
 
     def _stamp_now(self) -> Stamp:
-        return frozenset((path, _stamp(path)) for path in self._paths())
+        there = ("", (int(self._folder.is_dir()), 0, 0, 0, 0))  # an empty folder is not a missing one
+        return frozenset((there, *((path, _stamp(path)) for path in self._paths())))
 
     def _paths(self) -> Iterator[str]:
         if self._guardrails is not None:

@@ -77,7 +77,7 @@ class RepositorySource:
         return None if commit is None else self._read(commit, self._limits())
 
     def taken(self, snapshot: Snapshot) -> None:
-        """Raises ConfigError where the mirror cannot be written."""
+        """Raises SourceUnavailable where the mirror cannot be written: the policies are in force all the same."""
         assert snapshot.commit is not None
         if self._at(self._current) == snapshot.commit:
             return
@@ -86,7 +86,7 @@ class RepositorySource:
             git.run("update-ref", self._current, snapshot.commit)
             git.run("gc", "--auto", "--quiet", timeout=FETCH_TIMEOUT)
         except GitFailed as error:
-            raise ConfigError(f"{self._mirror}:1:1: the mirror cannot be written: {error.said}") from None
+            raise SourceUnavailable(f"{self._mirror}:1:1: the mirror cannot be written: {error.said}") from None
 
     def wake(self) -> None:
         self._woken.set()

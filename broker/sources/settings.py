@@ -64,28 +64,40 @@ def _interval(length: timedelta) -> timedelta:
 class Credentials(_Part):
     """For https: HTTP basic authentication (RFC 7617), which is how git servers take tokens."""
 
-    username: Annotated[str, Field(pattern=r"^[!-9;-~]{1,255}$")] = "x-access-token"  # no colon, RFC 7617 section 2
-    token: SecretReference
+    username: str = Field(
+        default="x-access-token",
+        pattern=r"^[!-9;-~]{1,255}$",  # no colon, RFC 7617 section 2
+        description="what the server wants beside the token; GitHub takes the default, GitLab any name",
+    )
+    token: SecretReference = Field(description="a read-only token: env:NAME or file:PATH, read at each fetch")
 
 
 class Ssh(_Part):
     """For ssh: the broker's own deploy key, and the server's, which is never learned on the way."""
 
-    key: str  # a file; relative to broker.yaml
-    known_hosts: str
+    key: str = Field(description="the file of the private key, mode 0600; relative to broker.yaml")
+    known_hosts: str = Field(
+        description="the file of the server's public keys, as ssh-keyscan writes it, checked by you"
+    )
 
 
 class Webhook(_Part):
     """The secret shared with the git server: GitHub's (X-Hub-Signature-256) or GitLab's (X-Gitlab-Token)."""
 
-    secret: SecretReference
+    secret: SecretReference = Field(description="env:NAME or file:PATH; the same text as at the git server")
 
 
 class Signed(_Part):
     """Whose signature the newest commit must carry: one of these files, relative to broker.yaml."""
 
-    allowed_signers: str | None = None  # ssh-keygen(1), ALLOWED SIGNERS
-    gpg_keyring: str | None = None  # public keys as `gpg --export` writes them
+    allowed_signers: str | None = Field(
+        default=None, description="SSH keys: the ALLOWED SIGNERS format of ssh-keygen(1)", examples=["./signers"]
+    )
+    gpg_keyring: str | None = Field(
+        default=None,
+        description="OpenPGP keys: what `gpg --export` writes, without --armor",
+        examples=["./signers.gpg"],
+    )
 
     @model_validator(mode="after")
     def _one(self) -> "Signed":
@@ -95,19 +107,38 @@ class Signed(_Part):
 
 
 class GitPolicies(_Part):
-    """A git repository, a ref and the folder in it."""
+    """A git repository, a ref and the folder in it, which the broker follows by itself."""
 
-    git: Annotated[str, AfterValidator(_url)]
-    ref: Annotated[str, AfterValidator(_ref)] = "refs/heads/main"
-    path: Annotated[str, Field(min_length=1), AfterValidator(_inside)] = "policies"
-    guardrails: Annotated[str, Field(min_length=1), AfterValidator(_inside)] | None = None  # in the repository, too
-    interval: Annotated[Duration, AfterValidator(_interval)] = timedelta(minutes=1)
-    rewrites: Literal["refuse", "take"] = "refuse"  # a commit that does not follow the one in force
-    credentials: Credentials | None = None
-    ssh: Ssh | None = None
-    ca: str | None = None  # certificates that the server's must lead to, a PEM file; the system's otherwise
-    webhook: Webhook | None = None
-    signed: Signed | None = None
+    git: Annotated[str, AfterValidator(_url)] = Field(
+        description="the repository: https://, ssh:// or file:///, without credentials",
+        examples=["https://git.acme.example/platform/policies.git"],
+    )
+    ref: Annotated[str, AfterValidator(_ref)] = Field(
+        default="refs/heads/main", description="the branch or tag whose newest commit is in force, in full"
+    )
+    path: Annotated[str, AfterValidator(_inside)] = Field(
+        default="policies", min_length=1, description="the folder of policies in the repository; . for its root"
+    )
+    guardrails: Annotated[str, AfterValidator(_inside)] | None = Field(
+        default=None,
+        description="guardrails.yaml in the repository, where the broker has none of its own",
+        examples=["guardrails.yaml"],
+    )
+    interval: Annotated[Duration, AfterValidator(_interval)] = Field(
+        default_factory=lambda: timedelta(minutes=1), description="how often to fetch, give or take a tenth"
+    )
+    rewrites: Literal["refuse", "take"] = Field(
+        default="refuse", description="what to do with a commit that does not follow the one in force"
+    )
+    credentials: Credentials | None = Field(default=None, description="for https: what the git server wants to see")
+    ssh: Ssh | None = Field(default=None, description="for ssh: the broker's deploy key, and the server's keys")
+    ca: str | None = Field(
+        default=None, description="for https: a PEM file of the authorities to trust instead of the system's"
+    )
+    webhook: Webhook | None = Field(
+        default=None, description="lets the git server say that there is something new: POST /v1/policies/webhook"
+    )
+    signed: Signed | None = Field(default=None, description="whose signature the newest commit must carry")
 
     @model_validator(mode="after")
     def _fits(self) -> "GitPolicies":

@@ -69,10 +69,10 @@ def open_prefix(desk: Desk) -> Iterator[Problem]:
     for stated in desk.statements:
         for said, found in _named(stated):
             owner_open = _owner_open(said, found, stated.kind)
-            closed = stated.pins("owner_id") or (owner_open and stated.pins("owner") and said.field != "owner")
-            if not _partial(found) or closed or found.form == "not":
-                continue
             ids = said.field in {"project_id", "owner_id"}
+            named = owner_open and not ids and said.field != "owner" and stated.pins("owner")
+            if not _partial(found) or named or stated.pins("owner_id") or found.form == "not":
+                continue
             what = "ids are handed out in order, so one that begins so" if ids else "a name that begins so"
             yield Problem(
                 path=said.path,

@@ -85,7 +85,8 @@ def tally(difference: Difference) -> str:
     told = [
         counted(changes[change], f"{change} grant") for change in (Change.NEW, Change.REMOVED, Change.CHANGED) if changes[change]
     ]  # fmt: skip
-    told.append(f"{counted(difference.same + changes[Change.SAME], 'grant')} decided as before")
+    if (same := difference.same + changes[Change.SAME]) or not told:
+        told.append(f"{counted(same, 'grant')} decided as before")
     if refused:
         told.append(f"{counted(refused, 'grant takes', 'grants take')} something away")
     return ", ".join(told)

@@ -127,12 +127,9 @@ def _revision(name: str, here: Path, path: Path, limits: Path | None) -> Side:
 
 
 def _relative(path: Path, root: Path) -> str | None:
-    """As git names it. Links in the path to the repository are followed, those inside it are git's business."""
-    whole, top = path.absolute(), root.resolve()
-    for base in (whole.resolve(), whole):
-        if base.is_relative_to(top):
-            return base.relative_to(top).as_posix()
-    return None
+    """As git names it from the root; None for what is outside. Links on the way are followed first."""
+    whole, top = path.resolve(), root.resolve()
+    return whole.relative_to(top).as_posix() if whole.is_relative_to(top) else None
 
 
 def _file(path: Path | None) -> tuple[str, bytes] | None:

@@ -34,7 +34,7 @@ def with_trigger(kind: IssuerKind, claims: Claims, trigger: str) -> dict[str, An
     """The same job, but for as little as makes this unsafe trigger of it; None where the claims leave no way."""
     told: dict[tuple[str, ...], None] = dict.fromkeys(sorted(origins(kind, claims).get(TRIGGERS, ())))
     shown = [unsafe for unsafe in kind.examples.values() if trigger in kind.unsafe_triggers(unsafe)]
-    for unsafe in shown:
+    for unsafe in [*shown, *(one for one in kind.examples.values() if kind.unsafe_triggers(one))]:
         told |= dict.fromkeys(sorted(origins(kind, unsafe).get(TRIGGERS, ())))
     for leaf in told:
         for value in (trigger, *(at(unsafe, leaf) for unsafe in shown), None, another(at(claims, leaf))):

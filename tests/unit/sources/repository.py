@@ -19,6 +19,14 @@ class Repository:
         folder.mkdir(parents=True, exist_ok=True)
         self("init", "-q", f"--initial-branch={branch}")
 
+    @classmethod
+    def at(cls, folder: Path) -> "Repository":
+        """One that is there already."""
+        found = cls.__new__(cls)
+        (found._git,) = require("git")
+        found.folder = folder
+        return found
+
     def __call__(self, *arguments: str, stdin: bytes = b"", **environment: str) -> str:
         ran = subprocess.run(
             [self._git, "-C", str(self.folder), *arguments],

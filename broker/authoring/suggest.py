@@ -184,7 +184,14 @@ def others_of(witness: Any, spec: Any) -> Iterator[Any]:
         value = next(iter(item.values())) if isinstance(item, Mapping) else item
         if isinstance(value, str):
             plain = value.replace("**", "x").replace("*", "x").replace("?", "x")
-            yield from (plain + "-evil", plain.capitalize(), plain + "evil", value.replace("*", "x/y"), "other")
+            yield from (
+                plain + "-evil",
+                plain + "x",
+                plain.capitalize(),
+                plain + "evil",
+                value.replace("*", "x/y"),
+                "other",
+            )
         elif isinstance(value, int):
             yield from (not value,) if isinstance(value, bool) else (value + 1,)
     yield None

@@ -19,12 +19,13 @@ _OPEN, _CLOSED = frozenset("([{"), frozenset(")]}")
 def weaker(spec: Any, *, extends: bool) -> Iterator[Weaker]:
     """Looser forms of a condition, the least loose first. `extends`: somebody may choose a longer value, as of a name."""
     yield from _narrowly(spec, extends=extends)
-    if _of_text(spec) and spec != _ANY_TEXT:
-        yield "any text", _ANY_TEXT
-    if spec == {"contains": _ANY_TEXT} or not isinstance(spec, Mapping) or "contains" not in spec:
-        yield "no condition", DROPPED
-        return
-    yield "any list with a text in it", {"contains": _ANY_TEXT}
+    match spec:
+        case {"contains": inner} if _of_text(inner) and inner != _ANY_TEXT:
+            yield "any list with a text in it", {"contains": _ANY_TEXT}
+        case _ if _of_text(spec) and spec != _ANY_TEXT:
+            yield "any text", _ANY_TEXT
+        case _:
+            pass
     yield "no condition", DROPPED
 
 

@@ -158,10 +158,12 @@ def _unsilenced(
     for said in comments:
         unread = not said.good or said.rule not in RULES
         if unread and report_unread:
-            known = "" if said.rule is None or said.rule in RULES else f"there is no rule {said.rule!r}; "
+            if said.rule is not None and said.rule not in RULES:
+                why = f"there is no rule {said.rule!r}"
+            else:
+                why = "it gives no reason" if said.rule else f"it is not of the form {silence.FORM}"
             yield _about(
-                RULES[SILENCE_WITHOUT_REASON], said, document, policy,
-                f"{known}this comment silences nothing: {'it gives no reason' if said.rule in RULES else 'it is not of the form ' + silence.FORM}",
+                RULES[SILENCE_WITHOUT_REASON], said, document, policy, f"this comment silences nothing: {why}",
                 f"write `{silence.FORM}`, with what the next reader has to know",
                 text,
             )  # fmt: skip

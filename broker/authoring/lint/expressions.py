@@ -87,7 +87,7 @@ def cel_can_fail(desk: Desk) -> Iterator[Problem]:
                 yield Problem(
                     path=_path(stated),
                     message=f"{some} job of {stated.kind.title} has {where}.{name}, and one without it is refused "
-                    "whatever the rest says: half of an `||` that names it never counts",
+                    "even where the other side of an `||` holds",
                     remedy=f"ask `has({where}.{name}) && ...` where that is meant, or give the two cases a statement each",
                 )
 
@@ -110,7 +110,7 @@ def cel_swallows_error(desk: Desk) -> Iterator[Problem]:
         elif fallible:
             yield Problem(
                 path=_path(stated),
-                message=f"CEL's || swallows errors: where `{fallible[0].strip()}...` fails, the other side alone decides, and a "
+                message=f"CEL's || swallows errors: where `{fallible[0].strip()}` fails, the other side alone decides, and a "
                 "value made to fail switches that check off",
                 remedy="write plain conditions, or one statement for each side of the ||",
             )

@@ -19,7 +19,7 @@ _TEAM: Final = re.compile(r"@[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._-]*
 # RFC 2606 and RFC 6761 names, and what people leave in from a template. `.example` is for documentation, ours included.
 _NOBODY: Final = re.compile(
     r"(?:^|[@.])example\.(?:com|org|net)$|\.(?:invalid|test|localhost|local)$|@localhost$"
-    r"|^@?(?:todo|fixme|tbd|xxx|changeme|change-me|replace-me|your[-_.]?\w*|someone|nobody|noreply|no-reply|me|you|user|owner|team)(?:@|/|$)",
+    r"|^@?(?:todo|fixme|tbd|xxx|changeme|change-me|replace-me|your[-_.]?\w*|someone|nobody|noreply|no-reply|you)(?:@|/|$)",
     re.IGNORECASE,
 )
 _SLACK: Final = timedelta(minutes=2)

@@ -17,6 +17,7 @@ _EXPLAINED: Final = (
     "name-without-id", "open-prefix", "wildcard-across-owners", "wildcard-across-projects", "project-name-under-owner-id",
     "unsafe-trigger", "subject-pattern", "user-chosen-claim",
 )  # fmt: skip
+_BRANCH: Final = "a run of that workflow from any branch of its repository"
 _SHORT: Final = 5  # names shorter than this are too near to each other to say anything
 _CONFUSED: Final = str.maketrans({"0": "o", "1": "l", "i": "l", "5": "s", "8": "b", "-": None})
 _PAIRS: Final = (("rn", "m"), ("vv", "w"), ("cl", "d"))
@@ -40,11 +41,30 @@ def look_alike(desk: Desk) -> Iterator[Problem]:
 
 
 def _passing(stated: Stated, base: Job) -> tuple[str, str] | None:
+    if (unreviewed := _unreviewed(stated, base)) is not None:
+        return unreviewed
     for name, changed in foreign(stated.kind):
         claims = overlaid(base.claims, changed)
         job = Job(name, claims, stated.kind, base.issuer)
         if stated.statement.trusts(job.token):
             return name, _shown(base.claims, claims)
+    return None
+
+
+def _unreviewed(stated: Stated, base: Job) -> tuple[str, str] | None:
+    """A shared workflow from a branch that anybody with write access there made, where any project may call it."""
+    if stated.pins("project_id", "project"):
+        return None
+    for said in stated.said:
+        value = said.bound.read(base.token)
+        if said.name not in {"job_workflow_ref", "workflow"} or not isinstance(value, str):
+            continue
+        file, at, _ = value.partition("@refs/")
+        changed = f"{file}@refs/heads/look-alike"
+        same = {name: changed for name, held in base.claims.items() if at and held == value and name != "sub"}
+        job = Job("", {**base.claims, **same}, stated.kind, base.issuer)
+        if same and stated.statement.trusts(job.token):
+            return _BRANCH, f"{said.name} {changed!r}"
     return None
 
 
@@ -59,6 +79,10 @@ def _shown(before: Claims, after: Claims) -> str:
 
 
 def _remedy(stated: Stated, base: Job, name: str) -> str:
+    if name == _BRANCH:
+        return (
+            "write the workflow out with its ref, `job_workflow_ref: acme/ci/.github/workflows/deploy.yml@refs/tags/v3`"
+        )
     other = stated.kind.identity(overlaid(base.claims, dict(foreign(stated.kind))[name])).present()
     for field in ("project_id", "owner_id", "project", "trigger", "ref"):
         value = base.identity.present().get(field)

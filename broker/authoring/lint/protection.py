@@ -1,6 +1,6 @@
 """Rules about what a committer may choose: branches, environments, triggers, and other text of the pusher's own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from broker.authoring.lint import edits
@@ -11,6 +11,14 @@ from broker.issuers.seam import Trust
 _IDENTITY: Final = frozenset(
     {"project", "project_id", "owner", "owner_id", "actor", "actor_id", "run_id", "job_id", "attempt"}
 )
+# What each CI without a word for protected refs offers instead.
+_BESIDE: Final[Mapping[str, str]] = {
+    "azure-devops": "write the pipeline's definition out beside it, `def_id: \"17\"`, and let an environment's branch check guard it",
+    "bitbucket": 'ask for a deployment environment that only this branch may use, `environment: "{...}"`, instead',
+    "buildkite": "write out the cluster whose agents only this pipeline may use, `cluster_id: ...`, beside it",
+    "circleci": "ask for a restricted context beside it, `oidc.circleci.com/context-ids: {contains: ...}`",
+    "semaphore": "ask for `ref_type: branch` and `job_type: pipeline_job` beside it, and restrict who may push the branch",
+}
 _TOKEN: Final = frozenset({"sub", "jti", "iss", "aud", "iat", "exp", "nbf"})  # say nothing of the code that runs
 
 
@@ -124,10 +132,4 @@ def _asserted(said: Said) -> bool:
 def _beside(stated: Stated) -> str:
     if can_say(stated.kind, "ref_protected"):
         return "ask for `ref_protected: true`, or for the workflow file that runs, beside it"
-    known = [
-        name
-        for name, trust in stated.kind.claims.items()
-        if trust in {Trust.FACT, Trust.ID} and name not in _TOKEN and not name.endswith("*")
-    ]
-    listed = ", ".join(known[:6])
-    return f"put a claim beside it that {stated.kind.title} sets itself" + (f", one of: {listed}" if listed else "")
+    return _BESIDE.get(stated.kind.name, f"put a claim beside it that {stated.kind.title} sets itself for this run")

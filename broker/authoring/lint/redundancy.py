@@ -42,11 +42,11 @@ def redundant_statement(desk: Desk) -> Iterator[Problem]:
             continue
         kept.remove(stated)
         wider = next((other for other in others if not _adds(desk, stated, [other])), None)
-        by = f"trust[{wider.number}]" if wider else "the other statements together"
+        by = f"trust[{wider.number}]" if wider else "the others together"
         yield Problem(
             path=stated.path,
             message=f"every job that this statement trusts is trusted by {by} already: what it asks for more keeps nobody out, "
             "and a reader who relies on it is wrong",
-            remedy=f"remove it, or narrow {by} so that this one is needed",
+            remedy=f"remove it, or narrow {f'trust[{wider.number}]' if wider else 'the others'} so that this one is needed",
             related=((place(desk.document, wider.path), by),) if wider else (),
         )

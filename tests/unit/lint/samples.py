@@ -326,11 +326,20 @@ SAMPLES: dict[str, Pair] = {
             f"job: {{{CIRCLE_ID}}}\nclaims: {{oidc.circleci.com/pipeline-definition-id: 50bf0000-ffff-4fff-8fff-0000000000f1}}",
             issuer="circleci",
             examples=allowed("deploy", "circleci-tag"),
+        )
+        + many(
+            f'job: {{{OWNER}, {MAIN}, workflow: {{glob: "acme/ci/.github/workflows/deploy.yml@**"}}}}',
+            examples=allowed("deploy", "github-reusable-workflow"),
         ),
         many(
             f"job: {{{CIRCLE_ID}, project: github.com/acme/payments}}",
             issuer="circleci",
             examples=allowed("deploy", "circleci-branch"),
+        )
+        + many(
+            f"job: {{{OWNER}, {MAIN}, workflow: acme/ci/.github/workflows/deploy.yml@refs/tags/v3}}",
+            f'job: {{{OWNER}, {MAIN}, workflow: {{glob: "acme/ci/.github/workflows/deploy.yml@refs/tags/v*"}}}}',
+            examples=allowed("deploy", "github-reusable-workflow"),
         )
         + many(f"claims: {{{KUBE}}}", issuer="kubernetes", examples=allowed("deploy", "kubernetes-pod"))
         + many(f"job: {{{ID}, {MAIN}}}", examples=allowed("deploy", "github-branch"))

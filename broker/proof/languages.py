@@ -173,15 +173,21 @@ def texts(language: Language, budget: Budget, hints: Iterable[str] = ()) -> Iter
         yield from sorted(language.texts, key=lambda text: (len(text), text))
         return
     near = [*given, *sorted(literals(language)), *(_instance(pattern) for pattern in patterns(language))]
-    for text in near:
-        for changed in (text, text + "-x", text + "x", "x" + text, text + "/x"):
-            if changed and contains(language, changed):
-                yield changed
-                break
+    later: list[str] = []
+    for text in filter(None, near):
+        belonging = [changed for changed in _variants(text) if contains(language, changed)]
+        yield from belonging[:1]
+        later += belonging[1:]
     for term in _assumed(language):
         found = terms.shortest(term, budget)
         if found is not None and contains(language, found):
             yield found
+    yield from later
+
+
+def _variants(text: str) -> tuple[str, ...]:
+    name, _, host = text.partition("@")
+    return text, f"{name}-x@{host}" if host else f"{text}-x", text + "x", "x" + text, text + "/x"
 
 
 def _instance(pattern: Pattern) -> str:

@@ -5,7 +5,7 @@ asks for them. Which claim tells a field of the job is found by trying. Nothing 
 every token, and it is the statements' own `trusts`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice, product
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from broker.policy.claims import reader
 from broker.policy.examples import example_token
 from broker.proof.boxes import TRIGGER, WHEN, Box
 from broker.proof.guesses import guesses
-from broker.proof.sources import Path, sources_of
+from broker.proof.sources import Change, Path, Source, respelled, sources_of
 from broker.proof.terms import Budget
 
 MOST_TRIES: Final = 160  # tokens for one box
@@ -24,7 +24,6 @@ _FAR: Final = 100  # an unsafe trigger too many is worse than any value
 _TELLING: Final = 6  # characters; a shorter value stands inside others by chance
 
 Claims = Mapping[str, Any]
-Change = tuple[tuple[Path, Any], ...]  # what to write where; None takes away
 Choice = list[Change]
 
 
@@ -100,22 +99,44 @@ def _choices(box: Box, kind: IssuerKind, base: Claims, budget: Budget) -> list[C
         if where not in {"job", "claims"}:
             continue
         keep: Choice = [()] if _value(key, job, base) in region else []
-        values = list(islice(region.examples(hints(kind, key), budget), MOST_VALUES))
-        paths = [claim_path(name, base)] if where == "claims" else list(sources_of(kind).get(name, ()))
-        changes: Choice = [((path, value),) for value in values for path in paths]
+        worth_trying = hints(kind, key)
+        if where == "claims":
+            path = claim_path(name, base)
+            worth_trying += _told(box, kind, path, budget)
+            changes: Choice = [((path, value),) for value in islice(region.examples(worth_trying, budget), MOST_VALUES)]
+        else:
+            values = list(islice(region.examples(worth_trying, budget), MOST_VALUES))
+            changes = _field_changes(kind, base, (name, getattr(job, name, None)), values)
         if keep or changes:
             found.append(keep + changes)
     for key, region in box.items():
-        for asked, values in guesses(key.removeprefix(WHEN)) if key.startswith(WHEN) else ():
+        for asked, worth in guesses(key.removeprefix(WHEN)) if key.startswith(WHEN) else ():
             where, _, name = asked.partition(".")
-            paths = [(name,)] if where == "claims" else list(sources_of(kind).get(name, ()))
-            found.append([(), *(((path, value),) for value in values for path in paths)])
+            changes = _field_changes(kind, base, (name, None), worth)
+            found.append([(), *(changes if where == "job" else [(((name,), value),) for value in worth])])
         name = key.removeprefix(TRIGGER)
-        if key.startswith(TRIGGER) and False not in region and name not in triggers:
-            paths = list(sources_of(kind).get("trigger", ()))
-            if paths:
-                found.append([((path, name),) for path in paths])
+        missing = key.startswith(TRIGGER) and False not in region and name not in triggers
+        if missing and (changes := _field_changes(kind, base, ("trigger", None), [name])):
+            found.append(changes)
     return found
+
+
+def _field_changes(kind: IssuerKind, base: Claims, field: tuple[str, Any], values: Iterable[Any]) -> Choice:
+    """Ways to give a field (its name, and its value in `base`) each of these values."""
+    name, old = field
+    found: Choice = []
+    for value in values:
+        written = (source.write(value) for source in sources_of(kind).get(name, ()))
+        found += [change for change in written if change is not None]
+        if isinstance(old, str) and isinstance(value, str):
+            found += [change for change in respelled(base, old, value) if change]
+    return found
+
+
+def _told(box: Box, kind: IssuerKind, path: Path, budget: Budget) -> list[Any]:
+    """What fields of the job that this claim tells have to be."""
+    fields = [field for field, sources in sources_of(kind).items() if Source(path) in sources and f"job.{field}" in box]
+    return [value for field in fields for value in islice(box[f"job.{field}"].examples((), budget), 3)]
 
 
 def hints(kind: IssuerKind, key: str) -> list[Any]:

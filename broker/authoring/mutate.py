@@ -141,7 +141,11 @@ def _all(policy: Policy, world: World) -> Iterator[_Loosened]:
                 other = () if spec is DROPPED else ((name, _compiled(spec)),)
                 if None not in [one for _, one in other]:
                     yield _Loosened(
-                        ("grants", short, "params", name), said, grant=short, restrictions=(*before, *other, *after)
+                        ("grants", short, "params", name),
+                        said,
+                        grant=short,
+                        restrictions=(*before, *other, *after),
+                        spec=condition.spec,
                     )
 
 

@@ -3,7 +3,7 @@
 Each result admits all that the original admits, and (unless it is equivalent, which a proof finds out) something more.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 import re2
@@ -12,7 +12,7 @@ from broker.policy.conditions import LONGEST_PATTERN, LONGEST_VALUE
 
 Weaker = tuple[str, Any]  # what was done, in a few words; and the condition that is left, DROPPED for none
 DROPPED: Final = object()
-_ANY_TEXT: Final = {"regex": ".*"}
+_ANY_TEXT: Final = {"not": {"regex": "[^\\x00-\\x{10FFFF}]"}}  # unlike {regex: ".*"}, one with control characters, too
 _OPEN, _CLOSED = frozenset("([{"), frozenset(")]}")
 
 

@@ -11,7 +11,7 @@ from broker.issuers import ISSUERS
 from broker.issuers.generic import build
 from broker.issuers.seam import IssuerKind
 from broker.model import JOB_FIELDS, VerifiedToken
-from broker.policy.claims import reader
+from broker.policy.claims import absent, reader
 from broker.policy.conditions import Condition, compile_condition
 from broker.policy.expressions import compile_expression
 from broker.policy.policyset import Bound, PolicySet, Statement
@@ -107,7 +107,7 @@ class Near:
             getattr(self.kind.identity(claims), name) if where == "job" else reader(name)(claims)
             for claims in self.examples
         ]
-        return [value for value in found if value is not None]
+        return [value for value in found if not absent(value)]
 
     def condition(self, key: str, depth: int = 0) -> Any:
         rng = self.rng

@@ -3,8 +3,9 @@
     with openid() as provider:
         provider.url, provider.person("dana")          # the issuer; a person with a password and a browser
 
-As a program, `python -m tests.servers.openid FOLDER PORT` migrates a SQLite file in the folder and serves until it is stopped.
-Ours is only its configuration: three people, their groups as a claim, two public clients (an application there has one
+As a program, `python -m tests.servers.openid FOLDER PORT` migrates a SQLite file in the folder and serves until it is stopped;
+`python -m tests.servers.openid visit NAME URL` is that person's browser.
+Ours is only its configuration: some people, their groups as a claim, two public clients (an application there has one
 grant type each). `Browser` is a person before it: cookies, forms, redirects, no script.
 """
 
@@ -29,7 +30,8 @@ ROOT = Path(__file__).parents[2]
 CODE_CLIENT, DEVICE_CLIENT = "jobkey-code", "jobkey-device"
 PASSWORD = "correct horse battery staple"
 PEOPLE: dict[str, Sequence[str]] = {  # name -> groups; the address is NAME@acme.example
-    "owen": ("payments-team",),
+    "owen": ("team-payments",),
+    "sam": ("team-storefront",),
     "ada": ("sec-audit",),
     "pat": ("platform",),
     "nina": (),
@@ -180,6 +182,12 @@ def configure(folder: Path, url: str) -> None:
             }
         ],
         ROOT_URLCONF="tests.servers.openid_urls",
+        LOGGING={
+            "version": 1,
+            "disable_existing_loggers": False,
+            "handlers": {"log": {"class": "logging.StreamHandler"}},
+            "loggers": {"django": {"handlers": ["log"], "level": "ERROR"}},
+        },
         LOGIN_URL="/accounts/login/",
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         OAUTH2_PROVIDER={
@@ -192,7 +200,7 @@ def configure(folder: Path, url: str) -> None:
             "ALLOWED_REDIRECT_URI_SCHEMES": ["http"],
             "OAUTH2_VALIDATOR_CLASS": "tests.servers.openid_urls.Claims",
             "OAUTH_DEVICE_VERIFICATION_URI": url + "/device/",
-            "OAUTH_DEVICE_VERIFICATION_URI_COMPLETE": lambda code: f"{url}/device/?user_code={code}",
+            "OAUTH_DEVICE_VERIFICATION_URI_COMPLETE": url + "/device/?user_code={user_code}",
             "DEVICE_FLOW_INTERVAL": 1,
             "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,  # RFC 9207
             "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
@@ -221,7 +229,10 @@ def populate() -> None:
 
 
 def main() -> None:
-    """Serve until stopped."""
+    """Serve until stopped; or `visit NAME URL`, for a BROWSER that signs a person in."""
+    if sys.argv[1] == "visit":
+        Browser(sys.argv[2]).visit(sys.argv[3], press="Authorize")
+        return
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
     os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"  # loopback has no TLS
     configure(folder, f"http://127.0.0.1:{port}")

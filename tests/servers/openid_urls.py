@@ -13,7 +13,9 @@ urlpatterns = [
 
 
 class Claims(OAuth2Validator):  # type: ignore[misc]  # the toolkit has no types
-    """The toolkit's own hook for claims."""
+    """The toolkit's own hook for claims, and its table of the scope that each one takes."""
+
+    oidc_claim_scope = {**OAuth2Validator.oidc_claim_scope, "groups": "profile"}  # noqa: RUF012  as the toolkit has it
 
     def get_additional_claims(self, request: Any) -> dict[str, Any]:
         user = request.user

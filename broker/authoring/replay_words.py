@@ -17,7 +17,7 @@ def replay_headline(replayed: Replayed, days: int) -> str:
     if not changed:
         return f"{told}: every one would come out the same"
     many = f"more than {MOST_JOBS:,} jobs" if replayed.jobs > MOST_JOBS else counted(replayed.jobs, "job")
-    return f"{told}: {changed:,} of {many} would come out otherwise"
+    return f"{told}: {changed:,} from {many} would come out otherwise"
 
 
 def replay_lines(replayed: Replayed) -> Iterator[Words]:

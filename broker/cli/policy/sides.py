@@ -80,9 +80,11 @@ def read_sides(
     else:
         below = [_below(here, policies, config.policies)] * 2
     sides = [
-        _folder(name, path, file) if folder is not None else _revision(name, here, path, file)
-        for name, folder, path, file in zip((old, new), folders, below, (old_guardrails or limits, limits), strict=True)
+        _folder(name, path, limits) if folder is not None else _revision(name, here, path, limits)
+        for name, folder, path in zip((old, new), folders, below, strict=True)
     ]
+    if old_guardrails is not None:  # a file that was named for one side is that file, whatever a revision holds
+        sides[0] = replace(sides[0], guardrails=_file(old_guardrails))
     return sides[0], sides[1]
 
 

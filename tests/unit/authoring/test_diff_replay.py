@@ -195,7 +195,7 @@ def test_the_words_name_the_numbers() -> None:
     assert replay_headline(nothing, 7) == "1 request in the last 7 days judged again: every one would come out the same"
     found = replayed(load(MAIN), load(TAGS), *(event(number=number) for number in range(3)))
     assert (
-        replay_headline(found, 1) == "3 requests in the last 1 day judged again: 3 of 3 jobs would come out otherwise"
+        replay_headline(found, 1) == "3 requests in the last 1 day judged again: 3 from 3 jobs would come out otherwise"
     )
     said = [plain(words) for words in replay_lines(found)]
     assert said[0] == "3 requests: allowed becomes refused"
@@ -203,4 +203,4 @@ def test_the_words_name_the_numbers() -> None:
         "3 requests of acme/payments for payments/deploy: allowed becomes refused, e.g. run 1000 (evt_0)"
     )
     many = dataclasses.replace(found, jobs=replay.MOST_JOBS + 1)
-    assert "3 of more than 100,000 jobs" in replay_headline(many, 1)
+    assert "3 from more than 100,000 jobs" in replay_headline(many, 1)

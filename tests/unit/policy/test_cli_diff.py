@@ -311,7 +311,7 @@ async def test_replay_reads_the_ledger_beside_a_running_broker(run: Run, tmp_pat
         assert (tmp_path / "data/ledger.db").read_bytes() == before
     finally:
         await ledger.close()
-    headline = "1,201 requests in the last 3 days judged again: 1,200 of 1,200 jobs would come out otherwise"
+    headline = "1,201 requests in the last 3 days judged again: 1,200 from 1,200 jobs would come out otherwise"
     assert code == 1
     assert headline in out.splitlines()
     assert "  1,200 requests: refused becomes allowed" in out.splitlines()

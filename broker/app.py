@@ -24,6 +24,7 @@ from broker.exchange.leases import LeaseKeeper
 from broker.exchange.lifetimes import Lifetimes
 from broker.exchange.own_tokens import OwnTokens
 from broker.exchange.policies import Policies
+from broker.exchange.policy_check import PolicyCheck
 from broker.keys import KeyStore
 from broker.keys.files import FileKeyStore
 from broker.ledger.store import Ledger
@@ -36,6 +37,7 @@ from broker.web.job import JobRoutes
 from broker.web.oauth import OAuthRoutes
 from broker.web.people import PeopleRoutes
 from broker.web.public import PublicRoutes
+from broker.web.sources import SourceRoutes
 
 log: Final = structlog.get_logger("jobkey")
 
@@ -76,12 +78,19 @@ class Broker:
                 JobRoutes(self.exchange, lifetimes),
                 OAuthRoutes(self.exchange, lifetimes, OwnTokens(self.keys, self.settings.url)),
                 PeopleRoutes(self.signin, self.cases),
+                SourceRoutes(
+                    self.signin,
+                    PolicyCheck(self.policies, self.cases.owned),
+                    wake=self.policies.source.wake,
+                    webhook=self.settings.webhook,
+                ),
                 PublicRoutes(
                     url=self.settings.url,
                     keys=self.keys,
                     ledger=self.ledger,
                     log_public=self.settings.log_public,
                     readiness=self.readiness,
+                    notes=self.notes,
                 ),
             ]
         )
@@ -104,6 +113,12 @@ class Broker:
         problems |= {f"backend {name}": why for name, why in zip(self.backends, results, strict=True) if why}
         self._ready = time.monotonic(), problems
         return problems
+
+    def notes(self) -> Mapping[str, str]:
+        """What an operator should look at although everything is issued as it should be. For everyone to read."""
+        if (why := self.policies.note(time.time())) is not None:
+            return {"policies": why}
+        return {}
 
     @staticmethod
     async def _ping(backend: Backend) -> str | None:

@@ -18,6 +18,8 @@ BrokerError
     RoleNeeded              403  a person who is nobody here, or not this
     UnknownCase             404  no such case, or not for this person: the same words
     TooManyReads            429  with Retry-After
+    TooManyChecks           429  of policies, with Retry-After
+    WebhookRejected         401  a notice that the git server did not sign
   BrokerUnavailable       we must act; with Retry-After where trying again can help
     BackendFailed           502  temporarily_unavailable
     IssuerUnreachable       503  temporarily_unavailable  an issuer's keys cannot be had
@@ -131,6 +133,15 @@ class TooManyReads(RequestRefused):
     def __init__(self, detail: str, *, retry_after: int) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class TooManyChecks(RequestRefused):
+    status, title, retry_after = 429, "Another check is under way", 5
+
+
+class WebhookRejected(RequestRefused):
+    status, title = 401, "The notice is not signed by the git server"
+    challenge = 'Bearer realm="jobkey webhook"'
 
 
 class BrokerUnavailable(BrokerError):

@@ -152,6 +152,8 @@ class Settings:
         self.repository = file.policies if isinstance(file.policies, GitPolicies) else None
         # With a repository, where its policies lie in a working copy: what authors' commands take when nobody says.
         inside = file.policies.path if isinstance(file.policies, GitPolicies) else folder / file.policies
+        hook = self.repository.webhook if self.repository is not None else None
+        self.webhook = hook.secret if hook is not None else None
         self.policies = Path(inside) if self.repository is not None else Path(inside).resolve()
         self.guardrails = (folder / file.guardrails).resolve() if file.guardrails else None
         self.log_public = file.log.public

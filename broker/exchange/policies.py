@@ -60,6 +60,7 @@ class Policies:
         self._ledger: Ledger | None = None
         self._task: asyncio.Task[None] | None = None
         self._anyway = False  # somebody asked for a look at what did not change
+        self._unseen = False  # whether the last look could not be had
         self._refused: tuple[str, ...] = ()  # the problems of what was there last; () where it is in force
 
     @property
@@ -73,6 +74,15 @@ class Policies:
     def source(self) -> Source:
         """Where they come from."""
         return self._source
+
+    def note(self, now: float) -> str | None:
+        """What an operator should know of the source, at `now` (Unix time); nothing of what it holds."""
+        if self._refused:
+            return "what is there now does not load; the last good policies are in force"
+        if self._unseen:
+            age = f"for {int(now - self._source.seen)} s" if self._source.seen else "since the start"
+            return f"their source was not reached {age}; the last good policies are in force"
+        return None
 
     def world(self, guardrails: Guardrails) -> World:
         """What policies are checked against here."""
@@ -123,7 +133,7 @@ class Policies:
         await ledger.write(Entry(events=(started,)))
         await self._use(first)
         if isinstance(missed, SourceUnavailable):
-            log.warning("policies-not-seen", problem=missed.problems[0])
+            self._not_seen(missed)
         elif missed is not None:
             await self._refuse(missed)
         self._task = asyncio.create_task(self._follow(), name="policies")
@@ -150,12 +160,16 @@ class Policies:
                 if loaded is not None:
                     await self._until_recorded(loaded)
             except SourceUnavailable as error:
-                log.warning("policies-not-seen", problem=error.problems[0])
+                self._not_seen(error)
             except ConfigError as error:
                 if anyway or error.problems != self._refused:  # once, however often one looks
                     await self._until_recorded(error)
             except Exception as error:  # noqa: BLE001  one look that fails must not end the following for good
                 log.error("policies-not-recorded", error=type(error).__name__)  # noqa: TRY400  no policy content in a log
+
+    def _not_seen(self, error: SourceUnavailable) -> None:
+        self._unseen = True
+        log.warning("policies-not-seen", problem=error.problems[0])
 
     async def _until_recorded(self, news: Loaded | ConfigError) -> None:
         while True:
@@ -168,6 +182,7 @@ class Policies:
 
     def _look(self, *, anyway: bool) -> Loaded | None:
         snapshot = self._source.look(anyway=anyway)
+        self._unseen = False
         POLICIES_SEEN.set(self._source.seen)
         return None if snapshot is None else self._compiled(snapshot)
 

@@ -27,14 +27,16 @@ class BrokerSaysNo(SignInFailed):
         self.status = status
 
 
-async def ask(broker: str, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """GET `path` as the person who signed in. Raises SignInFailed."""
+async def ask(
+    broker: str, path: str, query: Mapping[str, str] | None = None, *, body: bytes | None = None
+) -> dict[str, Any]:
+    """GET `path` as the person who signed in, or POST a JSON `body` to it. Raises SignInFailed."""
     kept = await signed_in(broker)
     url = broker + path + ("?" + urlencode(query) if query else "")
-    status, said = await exchange_json(url, what=f"the broker {broker}", bearer=kept.tokens.token)
+    status, said = await exchange_json(url, what=f"the broker {broker}", bearer=kept.tokens.token, body=body)
     if status == HTTPStatus.UNAUTHORIZED:
         kept = await signed_in(broker, instead_of=kept.tokens.token)  # its keys or limits changed, or the clocks differ
-        status, said = await exchange_json(url, what=f"the broker {broker}", bearer=kept.tokens.token)
+        status, said = await exchange_json(url, what=f"the broker {broker}", bearer=kept.tokens.token, body=body)
     if status == HTTPStatus.OK:
         return said
     detail = str(said.get("detail") or said.get("title") or f"the broker answered with status {status}")

@@ -25,6 +25,7 @@ from broker.tokens.verify import TokenVerifier
 
 LARGEST: Final = 256 * 1024
 TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
+SLOW: Final = aiohttp.ClientTimeout(total=120, sock_connect=10)  # of what is sent a lot, and thinks about it
 _AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
 _OPENID: Final = "/.well-known/openid-configuration"
 
@@ -186,10 +187,15 @@ async def refreshed(refresh_token: Secret, at: Provider, about: Resource, *, sub
     return tokens
 
 
-async def exchange_json(url: str, *, what: str, bearer: Secret | None = None) -> tuple[int, dict[str, Any]]:
-    """The status and the JSON object of an answer. Raises SignInFailed where there is none."""
+async def exchange_json(
+    url: str, *, what: str, bearer: Secret | None = None, body: bytes | None = None
+) -> tuple[int, dict[str, Any]]:
+    """The status and the JSON object of an answer; a JSON `body` is posted. Raises SignInFailed where there is none."""
     headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {bearer.reveal()}"} if bearer else {})
-    return await _send("GET", url, headers=headers, what=what)
+    if body is None:
+        return await _send("GET", url, headers=headers, what=what)
+    headers["Content-Type"] = "application/json"
+    return await _send("POST", url, headers=headers, data=body, timeout=SLOW, what=what)
 
 
 async def get_json(url: str, *, what: str) -> dict[str, Any]:

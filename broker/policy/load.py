@@ -85,13 +85,14 @@ class Loader:
     what a fresh load returns. Not for two threads at once. A load that fails is remembered too, as far as it came.
     """
 
-    def __init__(self) -> None:
-        self._world: World | None = None
-        self._known: dict[str, Policy] = {}  # by file
+    def __init__(self, world: World | None = None, known: Iterable[Policy] = ()) -> None:
+        """`known` are policies that were compiled in this world before."""
+        self._world = world
+        self._known = {policy.file: policy for policy in known}
 
     def load(
         self,
-        texts: Sequence[PolicyText],
+        texts: Iterable[PolicyText],
         world: World,
         problems: Sequence[str] = (),
         *,

@@ -5,6 +5,7 @@ from typing import Any, Final
 from pydantic.json_schema import models_json_schema
 
 from broker import __version__
+from broker.exchange.policy_check import CheckBody
 from broker.web import wire
 
 REF: Final = "#/components/schemas/"
@@ -26,7 +27,7 @@ JOB_PROBLEMS: Final = ("401", "403", "409", "413", "422", "429", "502", "503")
 def openapi(url: str) -> dict[str, Any]:
     """The document served at `/openapi.json`."""
     _, defined = models_json_schema(
-        [(wire.CredentialsBody, "validation"), (wire.RenewBody, "validation")],
+        [(wire.CredentialsBody, "validation"), (wire.RenewBody, "validation"), (CheckBody, "validation")],
         ref_template=REF + "{model}",
         by_alias=True,
     )
@@ -121,6 +122,15 @@ def _paths() -> dict[str, Any]:
                 person,
                 parameters=_filters(),
                 problems=(*PEOPLE_PROBLEMS, "422"),
+            )
+        },
+        "/v1/policies/check": {
+            "post": _call(
+                "Judge a whole set of policies as this broker would load it; nothing is used or stored",
+                "PolicyCheck",
+                person,
+                body=_json_body("CheckBody"),
+                problems=(*PEOPLE_PROBLEMS, "422", "429"),
             )
         },
         "/v1/cases/{case}": {
@@ -240,7 +250,7 @@ def _revoke_form() -> dict[str, Any]:
 
 def _answers() -> dict[str, Any]:
     text, when = {"type": "string"}, {"type": "string", "format": "date-time"}
-    texts = {"type": "object", "additionalProperties": text}
+    texts, names = {"type": "object", "additionalProperties": text}, {"type": "array", "items": text}
 
     def thing(required: str, **properties: Any) -> dict[str, Any]:
         return {"type": "object", "required": required.split(), "properties": properties}
@@ -273,6 +283,11 @@ def _answers() -> dict[str, Any]:
             "case time type code grants job claims near remedy", case=text, time=when, event=text, type=text, code=text, issuer=text,
             grants={"type": "array", "items": text}, job={"type": "object"}, claims={"type": "object"},
             near={"type": "array", "items": near}, remedy=text, reason=text, count={"type": "integer"},
+        ),
+        "PolicyCheck": thing(
+            "good problems more_problems in_force source new changed removed removed_of_others", good={"type": "boolean"},
+            problems=names, more_problems={"type": "integer"}, policy_set={"type": ["string", "null"]}, in_force=text, source=text,
+            new=names, changed=names, removed=names, removed_of_others={"type": "integer"},
         ),
         "TokenAnswer": thing("access_token issued_token_type token_type", access_token=text, issued_token_type=text, token_type=text, expires_in={"type": "integer"}),
         "Introspection": thing("active", active={"type": "boolean"}),

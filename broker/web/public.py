@@ -31,14 +31,11 @@ class PublicRoutes:
         ledger: Ledger,
         log_public: Literal["checkpoint", "everything", "nothing"],
         readiness: Callable[[], Awaitable[Mapping[str, str]]],
+        notes: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        self._url, self._keys, self._ledger, self._log_public, self._readiness = (
-            url,
-            keys,
-            ledger,
-            log_public,
-            readiness,
-        )
+        """`notes` are told with the readiness, and keep nobody from anything."""
+        self._url, self._keys, self._ledger, self._log_public = url, keys, ledger, log_public
+        self._readiness, self._notes = readiness, notes
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_get("/.well-known/openid-configuration", self.openid_configuration)
@@ -137,7 +134,9 @@ class PublicRoutes:
     async def readyz(self, _: web.Request) -> web.Response:
         """The process can issue: 503 with the reasons where it cannot."""
         problems = await self._readiness()
-        body = {"status": "ready"} if not problems else {"status": "not ready", "problems": problems}
+        body: dict[str, Any] = {"status": "not ready", "problems": problems} if problems else {"status": "ready"}
+        if notes := self._notes():
+            body["notes"] = notes
         return _json(body, status=503 if problems else 200, headers={"Cache-Control": "no-store"})
 
     async def metrics(self, _: web.Request) -> web.Response:

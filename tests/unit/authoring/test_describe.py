@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from broker.authoring.describe import CLOSED, TRIAL, describe
 from broker.authoring.render import clean, grants_of, html, markdown, rows_of
 from broker.authoring.sentences import duration_words, said
+from broker.authoring.words import condition_words
 from broker.backends import BACKENDS
 from broker.backends.seam import Backend
 from broker.durations import parse as duration
@@ -283,6 +284,49 @@ def test_conditions_that_differ_read_differently(
 def test_one_condition_that_differs_reads_differently(key: str, one: Any, other: Any) -> None:
     if loads(key, one) and loads(key, other) and words_of({key: one}) == words_of({key: other}):
         assert meaning({key: one}) == meaning({key: other})
+
+
+def imitations(spec: Any) -> list[Any]:
+    """Conditions whose values are the words of another one: what somebody would write who wanted to be misread."""
+    words = condition_words(spec)
+    bare = words.replace('"', "")
+    texts = {words, bare, words.strip("()"), *words.split(" or "), *bare.split(" or ")}
+    made: list[Any] = [
+        *texts,
+        words.split(" or "),
+        bare.split(" or "),
+        bare.strip("()").split(" or "),
+        {"absent": True},
+    ]
+    for form, lead in (
+        ("glob", "matching "), ("regex", "matching the regular expression "), ("not", "anything but "), ("contains", "a list holding "),
+    ):  # fmt: skip
+        made += [{form: text.removeprefix(lead).strip("()")} for text in texts]
+    made += [int(text) for text in texts if text.isascii() and text.isdigit()]
+    return made + [{"true": True, "false": False}[text] for text in texts if text in {"true", "false"}]
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(key=KEYS, spec=SPECS)
+def test_no_value_imitates_another_condition(key: str, spec: Any) -> None:
+    if not loads(key, spec):
+        return
+    for other in imitations(spec):
+        if loads(key, other) and words_of({key: spec}) == words_of({key: other}):
+            assert meaning({key: spec}) == meaning({key: other})
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(conditions=CONDITIONS)
+def test_no_value_imitates_the_rest_of_the_sentence(conditions: dict[str, Any]) -> None:
+    whole = words_of(conditions)
+    for key in conditions:
+        before, _, after = words_of({key: "zz"}).partition("zz")
+        if not whole.startswith(before) or not loads(key, whole):
+            continue
+        for value in (whole[len(before) :], whole[len(before) :].removesuffix(after)):
+            if loads(key, value) and words_of({key: value}) == whole:
+                assert meaning({key: value}) == meaning(conditions)
 
 
 @settings(max_examples=EXAMPLES // 4, deadline=None)

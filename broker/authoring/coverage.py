@@ -6,7 +6,7 @@ from typing import Any
 
 from broker.authoring.mutate import Coverage, Fate, Mutant, percent
 from broker.authoring.yamltext import example_lines
-from broker.documents import Path
+from broker.documents import Path, dotted
 from broker.policy.examples import ExampleOutcome
 from broker.policy.load import Checked
 
@@ -23,6 +23,10 @@ class Examined:
     def name(self) -> str:
         """The policy's name; its next version is one of its own."""
         return self.checked.policy.name + (" (next)" if self.checked.document.under else "")
+
+    def where(self, path: Path) -> str:
+        """`trust[0].job.ref`, as the file has it."""
+        return dotted((*self.checked.document.under, *path))
 
     def place(self, path: Path) -> tuple[int, int]:
         """Line and column of a path, or of what it would stand in."""
@@ -41,7 +45,7 @@ def hole_lines(tested: Examined) -> Iterator[str]:
     """Each part of a policy that no example proves, how it could be loosened unnoticed, and the example to add."""
     assert tested.coverage is not None
     told: set[str] = set()
-    for where, mutants in _by_place(tested.coverage.holes):
+    for where, mutants in _by_place(tested, tested.coverage.holes):
         line, column = tested.place(mutants[0].path)
         said = "; ".join(mutant.said for mutant in mutants)
         yield f"{tested.checked.text.name}:{line}:{column}: {where}: no example would notice: {said}"
@@ -51,7 +55,7 @@ def hole_lines(tested: Examined) -> Iterator[str]:
             elif mutant.example["name"] not in told:
                 told.add(mutant.example["name"])
                 yield from example_lines(mutant.example, 6)
-    for where, mutants in _by_place([one for one in tested.coverage.mutants if one.fate is Fate.OPEN]):
+    for where, mutants in _by_place(tested, [one for one in tested.coverage.mutants if one.fate is Fate.OPEN]):
         line, column = tested.place(mutants[0].path)
         said = "; ".join(mutant.said for mutant in mutants)
         yield f"{tested.checked.text.name}:{line}:{column}: {where}: not counted, since no job was found that it would let in: {said}"
@@ -62,15 +66,15 @@ def noticed_lines(tested: Examined) -> Iterator[str]:
     assert tested.coverage is not None
     for mutant in tested.coverage.mutants:
         if mutant.fate is Fate.NOTICED:
-            yield f"  ok    {mutant.where}: {mutant.said}: noticed by {mutant.by!r}"
+            yield f"  ok    {tested.where(mutant.path)}: {mutant.said}: noticed by {mutant.by!r}"
         elif mutant.fate is Fate.SAME:
-            yield f"  same  {mutant.where}: {mutant.said}: lets nobody in, proved"
+            yield f"  same  {tested.where(mutant.path)}: {mutant.said}: lets nobody in, proved"
 
 
-def _by_place(mutants: Sequence[Mutant]) -> Iterator[tuple[str, list[Mutant]]]:
+def _by_place(tested: Examined, mutants: Sequence[Mutant]) -> Iterator[tuple[str, list[Mutant]]]:
     places: dict[str, list[Mutant]] = {}
     for mutant in mutants:
-        places.setdefault(mutant.where, []).append(mutant)
+        places.setdefault(tested.where(mutant.path), []).append(mutant)
     yield from places.items()
 
 
@@ -111,7 +115,7 @@ def _policy(tested: Examined) -> dict[str, Any]:
 def _mutant(tested: Examined, mutant: Mutant) -> dict[str, Any]:
     line, column = tested.place(mutant.path)
     answer: dict[str, Any] = {
-        "where": mutant.where, "line": line, "column": column, "loosened": mutant.said, "fate": mutant.fate.value
+        "where": tested.where(mutant.path), "line": line, "column": column, "loosened": mutant.said, "fate": mutant.fate.value
     }  # fmt: skip
     if mutant.by is not None:
         answer["by"] = mutant.by

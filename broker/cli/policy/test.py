@@ -12,6 +12,7 @@ from broker.authoring.coverage import Examined, example_line, hole_lines, notice
 from broker.authoring.insert import with_examples
 from broker.authoring.mutate import coverage, percent
 from broker.cli.policy.setting import Config, read_setting, read_texts
+from broker.cli.policy.show import counted
 from broker.cli.policy.writing import rewrite
 from broker.cli.tell import clean
 from broker.documents import parse
@@ -115,7 +116,7 @@ def _tell(tested: Sequence[Examined], *, mutate: bool, verbose: bool) -> None:
                 print(clean(line))
             for line in hole_lines(one):
                 print(clean(line))
-    good = f"{ran} examples in {len(tested)} policies"
+    good = f"{counted(ran, 'example')} in {counted(len(tested), 'policy', 'policies')}"
     print(f"{good}: " + (f"{failed} came out otherwise" if failed else "every one came out as it says"))
     if mutate:
         _tell_coverage(tested)

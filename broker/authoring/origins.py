@@ -6,7 +6,7 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from broker.issuers.seam import Claims, IssuerKind
@@ -64,7 +64,20 @@ def origins(kind: IssuerKind, claims: Claims) -> Origins:
                     found.setdefault(word, set()).add(leaf)
             if kind.unsafe_triggers(changed) != triggers:
                 found.setdefault(TRIGGERS, set()).add(leaf)
+    for word in words.keys() - found.keys() - DERIVED:  # said twice: no single change is enough
+        found[word] = _enough(claims, lambda less, word=word: getattr(kind.identity(less), word) == words[word])  # type: ignore[misc]  # a loop's default
+    if triggers and TRIGGERS not in found:
+        found[TRIGGERS] = _enough(claims, lambda less: kind.unsafe_triggers(less) == triggers)
     return {word: frozenset(paths) for word, paths in found.items()}
+
+
+def _enough(claims: Claims, same: Callable[[Claims], bool]) -> set[Leaf]:
+    """Leaves that say it by themselves: all are taken away, one after another, but for those it hangs on."""
+    less: Claims = claims
+    for leaf in list(leaves(claims)):
+        if same(without := put(less, leaf, None)):
+            less = without
+    return set(leaves(less))
 
 
 def _probes(value: Any) -> Iterator[Any]:
@@ -75,6 +88,8 @@ def _probes(value: Any) -> Iterator[Any]:
         case str():
             yield value + "x"
             yield {"true": "false", "false": "true"}.get(value, "x")
+            if value.startswith("refs/"):
+                yield "refs/tags/x" if value.startswith("refs/heads/") else "refs/heads/x"
         case int():
             yield value + 1
         case _:

@@ -238,8 +238,9 @@ def around(case: str) -> EventQuery:
     """Events whose own case was made within a window before this one: among them is that of a stranger's later case."""
     made = ids.made_at(case)
     earliest = made - int(WINDOW.total_seconds() * 1000) - _SLACK_MS
+    after = ids.first_of("case", made + 1)  # ids of one millisecond are in no order
     return EventQuery(
-        type="refused-many", case_from=ids.first_of("case", earliest), case_to=case, newest_first=True, limit=10_000
+        type="refused-many", case_from=ids.first_of("case", earliest), case_to=after, newest_first=True, limit=10_000
     )
 
 

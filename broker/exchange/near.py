@@ -16,7 +16,7 @@ from broker.policy.decide import checks
 
 MOST_BYTES: Final = 6_144  # a leaf holds the claims, the reason and more within 65,535
 LONGEST: Final = 200  # characters of a value
-FEWEST: Final = 48  # characters of a value that has to be there though the room is used up
+FEWEST: Final = 24  # characters of a value that has to be there though there is little room
 
 Entry = dict[str, Any]
 
@@ -56,28 +56,27 @@ def near_params(bad: BadParams, policies: PolicySet) -> list[Entry]:
 
 
 def bounded(groups: Sequence[Sequence[Entry]]) -> list[Entry]:
-    """As many entries as fit. The first one of each policy always does, shortened if need be: its owners find it by that."""
-    room = MOST_BYTES
-    kept: dict[int, Entry] = {}
-    ranked: list[tuple[bool, int, Entry]] = []
-    seen: set[str] = set()
-    place = 0
-    for entries in groups:
-        for entry in entries:
-            ranked.append((entry["policy"] in seen, place, entry))
-            seen.add(entry["policy"])
-            place += 1
-    ranked.sort(key=lambda item: item[:2])
-    for later, at, entry in ranked:
-        size = len(orjson.dumps(entry))
-        if size > room:
-            if later:
-                continue
-            entry = _short(entry)  # noqa: PLW2901  the same entry, in fewer bytes
-            size = len(orjson.dumps(entry))
-        kept[at] = entry
-        room -= size
+    """As many entries as fit, in their order.
+
+    The first one of each policy always does, shortened where all of those are too much: its owners find the case by it.
+    """
+    entries = [entry for group in groups for entry in group]
+    firsts: dict[str, int] = {}
+    for at, entry in enumerate(entries):
+        firsts.setdefault(entry["policy"], at)
+    kept = {at: entries[at] for at in firsts.values()}
+    if sum(map(_size, kept.values())) > MOST_BYTES:
+        kept = {at: _short(entry) for at, entry in kept.items()}
+    room = MOST_BYTES - sum(map(_size, kept.values()))
+    for at, entry in enumerate(entries):
+        if at not in kept and (size := _size(entry)) <= room:
+            kept[at] = entry
+            room -= size
     return [kept[at] for at in sorted(kept)]
+
+
+def _size(entry: Entry) -> int:
+    return len(orjson.dumps(entry))
 
 
 def _entry(policy: str, statement: int | None, miss: Miss) -> Entry:
@@ -104,7 +103,7 @@ def _add_held(entry: Entry, name: str, number: int | None, policies: PolicySet, 
 
 def _short(entry: Entry) -> Entry:
     return {
-        name: value[:FEWEST] if name in {"expected", "got"} else value
+        name: value[:FEWEST] if name in {"key", "expected", "got"} else value
         for name, value in entry.items()
         if name != "held"
     }

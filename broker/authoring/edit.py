@@ -3,17 +3,20 @@
 * Smallest: the statement that misses fewest, and for each miss the one value that came, never a wider pattern where a value
   does. Nothing is ever dropped.
 * An edit is suggested only after the whole file was compiled with it, guardrails and the policy's own examples included,
-  and `decide` let this job in by it.
+  the linter found nothing in it that it had not found before, and `decide` let this job in by it.
 * Some refusals should stay: another party's project under a known name, a pull request's code, a protection that is
   missing. Then there is no edit but the reason, and what to do instead.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Final
 
 from broker.authoring.change import Change, changes
+from broker.authoring.finding import Severity
+from broker.authoring.lint import lint_policy
 from broker.authoring.nearest import Near
 from broker.authoring.patch import NotEditable, added, replaced, unified
 from broker.documents import parse
@@ -21,9 +24,10 @@ from broker.errors import ConfigError
 from broker.model import GrantRequest, VerifiedToken
 from broker.policy.compile import World
 from broker.policy.decide import judge
-from broker.policy.load import PolicyText, compile_text
+from broker.policy.load import Checked, PolicyText, check_text
 from broker.policy.policyset import Policy, Statement
 
+UNSAFE_TRIGGER: Final = "unsafe-trigger"  # the linter's name for what a change of allow_triggers says by itself
 MOST_TRIED: Final = 16  # combinations of changes of one statement
 MOST_STATEMENTS: Final = 4
 
@@ -102,11 +106,12 @@ def _tried(near: Near, made: tuple[Change, ...], token: VerifiedToken, world: Wo
         for change in made:
             here = ("trust", near.statement.number, *change.path)
             text = added(text, here[:-1], str(here[-1]), change.value) if change.fresh else replaced(text, here, change.value)  # fmt: skip
-        after = compile_text(PolicyText(before.file, before.file, text.encode()), world)
+        checked = check_text(PolicyText(before.file, before.file, text.encode()), world)
     except NotEditable as error:
         return Stays(reasons=(f"the file cannot be edited in one place: {error}",))
     except ConfigError as error:
         return Stays(reasons=tuple(f"with the edit the policy would not load: {one}" for one in error.problems[:4]))
+    after = checked.policy
     statement = after.statements[near.statement.number]
     if not _as_meant(before, after, near.statement.number) or not statement.trusts(token):
         return Stays(reasons=("the file cannot be edited in one place",))
@@ -115,6 +120,8 @@ def _tried(near: Near, made: tuple[Change, ...], token: VerifiedToken, world: Wo
         outcome = judge(after, after.grants[short], token, GrantRequest(grant=name), trust_only=True)
         if isinstance(outcome, list):
             return Stays(reasons=tuple(f"{miss.key}: expected {miss.expected}, got {miss.got}" for miss in outcome))
+    if warned := _warned(before, checked, made, world):
+        return Stays(reasons=warned)
     return Edit(
         near=near,
         changes=made,
@@ -124,6 +131,21 @@ def _tried(near: Near, made: tuple[Change, ...], token: VerifiedToken, world: Wo
         regions=tuple(_regions(near.statement, statement, made)),
         also=tuple(sorted(grant.name for grant in after.grants.values() if grant.name not in near.grants)),
     )
+
+
+def _warned(before: Policy, after: Checked, made: Sequence[Change], world: World) -> tuple[str, ...]:
+    """What the linter finds with the edit and did not find without. A trigger's danger is told by its change already."""
+    told = {UNSAFE_TRIGGER} if any(change.trigger is not None for change in made) else set()
+    known = Counter(
+        one.rule
+        for one in lint_policy(check_text(PolicyText(before.file, before.file, before.text.encode()), world), world)
+    )
+    reasons = []
+    for one in lint_policy(after, world):
+        known[one.rule] -= 1
+        if known[one.rule] < 0 and one.severity is not Severity.NOTE and one.rule not in told:
+            reasons.append(f"with the edit the linter would say ({one.rule}): {one.message}")
+    return tuple(reasons)
 
 
 def _as_meant(before: Policy, after: Policy, number: int) -> bool:

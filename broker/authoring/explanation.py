@@ -50,8 +50,9 @@ def explain(
     *,
     params: Mapping[str, Any] | None = None,
     now: datetime,
+    edits: bool = True,
 ) -> Explanation:
-    """Judge and explain. Without grants, every grant of the nearest policies is tried."""
+    """Judge and explain. Without grants, every grant of the nearest policies is tried. `edits` looks for one, too."""
     near = nearest_statements(policies, token, grants)
     if not grants:
         own = [one for one in near if one.about_this_job or one.holds]
@@ -61,7 +62,7 @@ def explain(
     edit = None
     missed = [name for name, one in decisions.items() if isinstance(one, Denied)]
     untrusted = [one for one in near if not any(_trusted(near, name) for name in one.grants)]
-    if missed and untrusted:
+    if edits and missed and untrusted:
         edit = suggest(untrusted, token, world)
     comes_to = consequence(edit, world) if isinstance(edit, Edit) else None
     return Explanation(

@@ -93,7 +93,15 @@ def explain(
                 out.print(line)
         raise typer.Exit(2) from None
     judged = question.then or found
-    answer = explained(judged, question.token, question.grants, setting.world, params=sent, now=datetime.now(UTC))
+    answer = explained(
+        judged,
+        question.token,
+        question.grants,
+        setting.world,
+        params=sent,
+        now=datetime.now(UTC),
+        edits=question.then is None,
+    )
     if format_ is Format.JSON:
         print(json.dumps({**as_json(answer), **_about(question, found, setting)}, indent=2, ensure_ascii=True))
     else:
@@ -132,8 +140,7 @@ def _lines(question: Question, answer: Explanation, found: PolicySet, folder: Pa
         yield from _decision(name, decision)
     if not answer.decisions:
         yield Text.assemble(("refused", "red"), ": no policy is near this job")
-    if question.then is None:
-        yield from _edit(answer, folder)
+    yield from _edit(answer, folder)
 
 
 def _statement(near: Near) -> Iterator[Text]:

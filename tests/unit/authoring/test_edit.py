@@ -68,7 +68,7 @@ def changed_lines(edit: Edit | Stays) -> list[str]:
             id="a claim that is missing",
         ),
         pytest.param(
-            "environment: {absent: true}", "", {},
+            "ref: refs/heads/main\nref_protected: true\nenvironment: {absent: true}", "", {},
             ["-      environment: {absent: true}", "+      environment: [{absent: true}, production]"],
             id="a claim that is there",
         ),
@@ -77,7 +77,7 @@ def changed_lines(edit: Edit | Stays) -> list[str]:
             id="text that looks like a number stays text",
         ),
         pytest.param(
-            "ref: refs/heads/main", "", {"event_name": "issue_comment"}, ["+    allow_triggers: [issue_comment]"],
+            "ref: refs/heads/main\nref_protected: true", "", {"event_name": "issue_comment"}, ["+    allow_triggers: [issue_comment]"],
             id="a trigger, as a new key",
         ),
         pytest.param(
@@ -183,6 +183,10 @@ MAIN_REFUSED = """\
         pytest.param(
             policy_text(job="environment: production", examples=MAIN_REFUSED), job_token(environment="staging"), None,
             "'staging must not'", id="what the policy's own example keeps out",
+        ),
+        pytest.param(
+            policy_text(job="environment: {absent: true}"), job_token(), None, "(unprotected-environment)",
+            id="what the linter would not let pass",
         ),
         pytest.param(
             policy_text(), example_token("gitlab", ISSUERS["gitlab"], ISSUERS["gitlab"].examples["gitlab-tag"]), None,

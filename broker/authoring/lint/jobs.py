@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+from broker.authoring.lint.stated import Stated, claims_of
 from broker.issuers.seam import Claims, IssuerKind
 from broker.model import JobIdentity, VerifiedToken
 from broker.policy.compile import World
 from broker.policy.examples import LIKE, example_claims, example_token
 from broker.policy.load import Checked
+from broker.policy.policyset import Statement
 
 # How the kinds name examples that are not the owner's own job, where no trigger shows it.
 _FOREIGN: Final = re.compile(r"(?:^|-)(fork|other|outside|person)(?:-|$)")
@@ -34,6 +36,14 @@ class Job:
     def token(self) -> VerifiedToken:
         return example_token(self.issuer, self.kind, self.claims)
 
+    def trusted_by(self, statement: Statement) -> bool:
+        """Whether the statement trusts it. Claims that no job of the kind can have are nobody's."""
+        try:
+            token = self.token
+        except Exception:  # noqa: BLE001  made-up claims, of any shape
+            return False
+        return statement.trusts(token)
+
 
 def jobs_of(checked: Checked, world: World, issuer: str) -> Iterator[Job]:
     """The jobs of a policy's examples that come from one issuer."""
@@ -50,6 +60,28 @@ def jobs_of(checked: Checked, world: World, issuer: str) -> Iterator[Job]:
         claims |= {name: value for name, value in example.claims.items() if name != LIKE}
         claims = {name: value for name, value in claims.items() if value is not None}
         yield Job(example.name, claims, kind, issuer, bool(example.expect.allow))
+
+
+def likely(stated: Stated, world: World) -> Iterator[Job]:
+    """Jobs that the statement's own words describe: each example of the kind, with the values that it writes out."""
+    written: dict[str, Any] = {}
+    for said in stated.said:
+        value = _fitting(said.condition.spec)
+        if value is None:
+            continue
+        names = (said.name,) if said.raw else claims_of(stated.kind, said.name, world)
+        written |= {name: str(value).lower() if isinstance(value, bool) and not said.raw else value for name in names}
+    for name, claims in stated.kind.examples.items():
+        yield Job(name, {**claims, **written}, stated.kind, stated.statement.issuer)
+
+
+def _fitting(spec: Any) -> Any:
+    """A value that satisfies a condition, where one is plain to see."""
+    if isinstance(spec, list):
+        return next((value for item in spec if (value := _fitting(item)) is not None), None)
+    if isinstance(spec, Mapping):
+        return re.sub(r"[*?]+", "x", spec["glob"]) if "glob" in spec else None
+    return spec
 
 
 def foreign(kind: IssuerKind) -> Iterator[tuple[str, Mapping[str, Any]]]:

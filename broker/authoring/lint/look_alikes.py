@@ -29,7 +29,7 @@ def look_alike(desk: Desk) -> Iterator[Problem]:
         if desk.found(stated.number, *_EXPLAINED):
             continue
         for base in jobs_of(desk.checked, desk.world, stated.statement.issuer):
-            if base.allowed and stated.statement.trusts(base.token) and (found := _passing(stated, base)):
+            if base.allowed and base.trusted_by(stated.statement) and (found := _passing(stated, base)):
                 name, changed = found
                 yield Problem(
                     path=stated.path,
@@ -46,7 +46,7 @@ def _passing(stated: Stated, base: Job) -> tuple[str, str] | None:
     for name, changed in foreign(stated.kind):
         claims = overlaid(base.claims, changed)
         job = Job(name, claims, stated.kind, base.issuer)
-        if stated.statement.trusts(job.token):
+        if job.trusted_by(stated.statement):
             return name, _shown(base.claims, claims)
     return None
 
@@ -63,7 +63,7 @@ def _unreviewed(stated: Stated, base: Job) -> tuple[str, str] | None:
         changed = f"{file}@refs/heads/look-alike"
         same = {name: changed for name, held in base.claims.items() if at and held == value and name != "sub"}
         job = Job("", {**base.claims, **same}, stated.kind, base.issuer)
-        if same and stated.statement.trusts(job.token):
+        if same and job.trusted_by(stated.statement):
             return _BRANCH, f"{said.name} {changed!r}"
     return None
 

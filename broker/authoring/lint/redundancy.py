@@ -1,24 +1,40 @@
 """Rules that ask broker.proof: statements that no job can meet, and those that add nothing to the others.
 
 Only what is proved is reported. A statement whose `when` decides is taken to allow more, so it is never called idle.
+A proof takes milliseconds, and a set has thousands of statements: what an example or two values show is not proved again.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 
+from broker.authoring.lint.jobs import jobs_of, likely
 from broker.authoring.lint.seam import Desk, Problem, place
 from broker.authoring.lint.stated import Stated
+from broker.policy.policyset import Statement
 from broker.proof import Verdict, beyond
 
 
 def _adds(desk: Desk, one: Stated, others: list[Stated]) -> bool:
+    """Whether some job may meet this statement and none of the others."""
+    rivals = [other.statement for other in others if not _apart(one.statement, other.statement)]
+    if others and not rivals:
+        return True  # whoever meets it meets no other; that somebody does is unreachable-statement's to ask
     issuer = one.statement.issuer
-    answer = beyond(
-        [one.statement],
-        [other.statement for other in others],
-        kinds={issuer: one.kind},
-        urls={name: url for name, url in desk.world.issuer_urls.items() if name == issuer},
-    )
+    for job in chain(jobs_of(desk.checked, desk.world, issuer), likely(one, desk.world)):
+        if job.trusted_by(one.statement) and not any(job.trusted_by(rival) for rival in rivals):
+            return True
+    urls = {name: url for name, url in desk.world.issuer_urls.items() if name == issuer}
+    answer = beyond([one.statement], rivals, kinds={issuer: one.kind}, urls=urls)
     return answer.verdict is not Verdict.NONE
+
+
+def _apart(one: Statement, other: Statement) -> bool:
+    """Whether the two write different values out for the same key, so that no job meets both."""
+    written = {bound.key: bound.condition.exact for bound in other.conditions if bound.condition.exact is not None}
+    return any(
+        bound.condition.exact is not None and not bound.condition.exact & written.get(bound.key, bound.condition.exact)
+        for bound in one.conditions
+    )
 
 
 def unreachable_statement(desk: Desk) -> Iterator[Problem]:
@@ -47,6 +63,6 @@ def redundant_statement(desk: Desk) -> Iterator[Problem]:
             path=stated.path,
             message=f"every job that this statement trusts is trusted by {by} already: what it asks for more keeps nobody out, "
             "and a reader who relies on it is wrong",
-            remedy=f"remove it, or narrow {f'trust[{wider.number}]' if wider else 'the others'} so that this one is needed",
+            remedy=f"remove it, or narrow {by if wider else 'the others'} so that this one is needed",
             related=((place(desk.document, wider.path), by),) if wider else (),
         )

@@ -10,7 +10,7 @@ from typing import Final
 
 from broker.documents import Path
 from broker.issuers.seam import IssuerKind, Trust
-from broker.model import JOB_FIELDS, JobIdentity
+from broker.model import JOB_FIELDS
 from broker.policy.compile import World
 from broker.policy.conditions import Condition
 from broker.policy.document import StatementPart
@@ -139,17 +139,20 @@ def field_trust(kind: IssuerKind, name: str, world: World) -> Trust:
     """Who may choose a job's field: whoever may choose the claim that the kind fills it from."""
     if "*" in kind.claims:  # the operator's own map or templates; nobody else can say what they are worth
         return _FIELDS[name]
-    found = _claims_of(kind.name, name, _Key(kind, world))
+    found = [kind.claims[claim] for claim in claims_of(kind, name, world)]
     return min(found, key=_LEAST.index) if found else _FIELDS[name]
 
 
 class _Key:
     """A kind with the world that knows its examples; equal to every other of the same kind, so that answers are kept."""
 
-    __slots__ = ("kind", "world")
+    __slots__ = ("_world", "kind")
 
-    def __init__(self, kind: IssuerKind, world: World) -> None:
-        self.kind, self.world = kind, world
+    def __init__(self, kind: IssuerKind, world: World | None) -> None:
+        self.kind, self._world = kind, world
+
+    def says(self, claim: str, name: str) -> bool:
+        return self._world is not None and self._world.says(self.kind, claim, (name,))
 
     def __hash__(self) -> int:
         return id(self.kind)
@@ -163,22 +166,29 @@ def _field_of(_kind: str, claim: str, key: _Key) -> str | None:
     if claim in FLAGS:
         return claim
     for name in (*_NAMED_FIRST, *(other for other in JOB_FIELDS if other not in _NAMED_FIRST)):
-        if key.world.says(key.kind, claim, (name,)):
+        if key.says(claim, name):
             return name
     return None
 
 
 @lru_cache(maxsize=4096)
-def _claims_of(_kind: str, name: str, key: _Key) -> tuple[Trust, ...]:
+def _claims_of(_kind: str, name: str, key: _Key) -> tuple[str, ...]:
+    if name in FLAGS:
+        return (name,) if name in key.kind.claims else ()
     known = (claim for claim in key.kind.claims if claim[-1] != "*" and claim not in {"iss", "aud"})
-    return tuple(key.kind.claims[claim] for claim in known if key.world.says(key.kind, claim, (name,)))
+    return tuple(claim for claim in known if key.says(claim, name))
+
+
+def claims_of(kind: IssuerKind, name: str, world: World) -> tuple[str, ...]:
+    """The claims that hold a job's field as it is, told by the kind's examples."""
+    return _claims_of(kind.name, name, _Key(kind, world))
 
 
 @lru_cache(maxsize=512)
-def _can_say(_kind: str, name: str, examples: tuple[JobIdentity, ...]) -> bool:
-    return any(getattr(job, name) is not None for job in examples)
+def _can_say(_kind: str, name: str, key: _Key) -> bool:
+    return any(getattr(key.kind.identity(claims), name) is not None for claims in key.kind.examples.values())
 
 
 def can_say(kind: IssuerKind, name: str) -> bool:
     """Whether a token of this kind can hold a job's field, told by the kind's examples."""
-    return _can_say(kind.name, name, tuple(kind.identity(claims) for claims in kind.examples.values()))
+    return _can_say(kind.name, name, _Key(kind, None))

@@ -19,7 +19,7 @@ from broker.authoring.diff_reach import Part
 from broker.documents import parse, validated
 from broker.policy import Policy, PolicySet
 from broker.policy.compile import World
-from broker.policy.document import PolicyFile
+from broker.policy.document import GrantPart, PolicyFile
 from broker.proof import Verdict
 
 _WORST: Final = (Verdict.NONE, Verdict.UNKNOWN, Verdict.SOME)
@@ -147,7 +147,7 @@ def _written(policy: Policy | None) -> _Written | None:
 def _grants(
     policy: str, before: tuple[PolicySet, _Written | None], after: tuple[PolicySet, _Written | None], world: World
 ) -> Iterator[GrantDifference]:
-    (old, was), (new, now) = ((policies, _parts(written)) for policies, written in (before, after))
+    (old, was), (new, now) = ((policies, _parts(written, world)) for policies, written in (before, after))
     for name in [*was, *(name for name in now if name not in was)]:
         full = f"{policy}/{name}"
         earlier = Version(policies=old, name=full, part=was.get(name))
@@ -156,13 +156,22 @@ def _grants(
         yield GrantDifference(name=full, change=_change(earlier, later, compared), compared=compared)
 
 
-def _parts(written: _Written | None) -> Mapping[str, Part]:
+def _parts(written: _Written | None, world: World) -> Mapping[str, Part]:
     if written is None:
         return {}
     return {
-        name: Part(policy=written.policy, grant=grant, written=written.file.grants[name])
+        name: Part(
+            policy=written.policy, grant=grant, written=written.file.grants[name],
+            powers=tuple(_powers(written.file.grants[name], world)),
+        )
         for name, grant in written.policy.grants.items()
-    }
+    }  # fmt: skip
+
+
+def _powers(grant: GrantPart, world: World) -> Iterator[str]:
+    target = (world.targets or {}).get(grant.backend)
+    if target is not None:
+        yield from dict.fromkeys(f"{power.deed} {power.object}" for power in target.writes(grant.options))
 
 
 def _change(before: Version, after: Version, compared: Compared) -> Change:

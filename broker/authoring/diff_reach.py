@@ -31,13 +31,14 @@ class Part:
     policy: Policy
     grant: Grant
     written: GrantPart = field(repr=False)
+    powers: tuple[str, ...] = ()  # what its credential lets the holder do, as far as the backend's options tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
     """One thing that changed about what a grant gives. `before` and `after` are None where there was or is nothing."""
 
-    what: str  # backend, ttl, with, params
+    what: str  # backend, ttl, with, power, params
     path: str  # with.tags.run; for the others what they are called in the file
     before: str | None
     after: str | None
@@ -84,6 +85,11 @@ def reach(before: Part, after: Part, *, gives: Verdict, takes: Verdict) -> Itera
         )  # fmt: skip
     if not _same_options(before, after):
         yield from _differences("with", before.written.options, after.written.options, Verdict.UNKNOWN, Verdict.UNKNOWN)
+    for power in (*before.powers, *after.powers):
+        if (power in before.powers) is not (power in after.powers):
+            was, now = (power if power in one.powers else None for one in (before, after))
+            # A wildcard of the other version may hold it already, so neither is certain.
+            yield Reach(what="power", path="", before=was, after=now, gives=Verdict.UNKNOWN, takes=Verdict.UNKNOWN)
     old_params, new_params = before.written.params, after.written.params
     yield from _differences("params", old_params, new_params, gives, takes, whole=True)
 

@@ -151,6 +151,9 @@ def miss_words(line: Line) -> Iterator[Words]:
 
 
 def _reach(one: Reach) -> Words:
+    if one.what == "power":
+        can = "its credential can now " if one.before is None else "its credential can no longer "
+        return (can, Quote(one.after or one.before or ""))
     path = Quote(one.path)
     if one.before is None:
         changed: Words = (path, ": ", Quote(str(one.after)), " is new")

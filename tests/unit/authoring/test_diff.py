@@ -1,5 +1,6 @@
 """Two sets compared: a table of changes and what each of them does, by the words that a reviewer reads."""
 
+import dataclasses
 import json
 import re
 from typing import Any
@@ -10,10 +11,11 @@ import yaml
 from broker.authoring.diff import Change, Difference, compare
 from broker.authoring.diff_json import FORMAT, as_json
 from broker.authoring.diff_words import grant_lines, headline, limit_lines, miss_words, plain, policy_lines, tally
+from broker.backends.seam import Power
 from broker.policy import PolicySet
 from broker.policy.guardrails import read_guardrails
 from broker.proof import Verdict
-from tests.unit.policy.world import load, policy_text, world
+from tests.unit.policy.world import TARGETS, load, policy_text, world
 
 NONE, SOME, UNKNOWN = Verdict.NONE, Verdict.SOME, Verdict.UNKNOWN
 MAIN = policy_text(job="ref: refs/heads/main")
@@ -183,6 +185,23 @@ def test_what_a_grant_gives(old: str, new: str, gives: Verdict, words: str | Non
     if gives is SOME and "params" in (words or ""):
         assert grant.compared.sends is not None
         assert headline(found) == "no identity is newly allowed: proved; 1 grant gives more to a job that gets it"
+
+
+def test_what_a_credential_can_do_is_told_where_the_backend_says_so() -> None:
+    """The options' own words say little; what the backend makes of them is what a reviewer has to know."""
+    able = dataclasses.replace(
+        TARGETS["safe"],
+        writes=lambda options: [Power(object=f"safe:{options.get('role', 'reader')}", deed="log in as")],
+    )
+    there = dataclasses.replace(world(), targets={"safe": able})
+    found = compare(load(MAIN), load(MAIN.replace("ttl: 15m", "ttl: 15m\n    with: {role: root}")), there)
+    assert said(found)[2:] == [
+        "with.role: root is new: what it gives cannot be told from here",
+        "its credential can no longer log in as safe:reader",
+        "its credential can now log in as safe:root",
+    ]
+    assert found.wider is UNKNOWN
+    assert headline(found) == "no identity is newly allowed: proved; 1 grant gives something else"
 
 
 def test_owners_mode_and_examples() -> None:

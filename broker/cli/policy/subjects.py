@@ -41,11 +41,13 @@ def subject_of_event(event: str, data: Path, world: World, issuer: str | None) -
     if found is None:
         raise ConfigError(f"{event}: the ledger holds nothing of this id; give an evt_, iss_ or case_ of `audit list`")
     body = found.body
-    claims = body.get("claims")
+    sample = body.get("sample")  # of a flood that was counted
+    claims = body.get("claims") or (sample.get("claims") if isinstance(sample, dict) else None)
     if not isinstance(claims, dict) or not isinstance(body.get("issuer"), str):
         raise ConfigError(f"{event}: this event ({found.type}) keeps no claims; an issuance or a refusal does")
     subject = of_claims(
         claims, event, world, issuer=issuer or body["issuer"], origin="of the ledger; its broker verified the token"
     )
-    grants = tuple(str(grant) for grant in body.get("grants", ()))
-    return replace(subject, event=found.type, grants=grants)
+    leases = [lease["grant"] for lease in body.get("leases", ()) if isinstance(lease, dict)]
+    how = {"issued": "issued", "refused": "refused", "refused-many": "refused"}.get(found.type)
+    return replace(subject, event=how, grants=tuple(map(str, leases)))

@@ -2,15 +2,16 @@
 
 * `decide` is total and pure. It never raises; whatever it cannot judge is a denial.
 * All grants of a request, or none.
-* A refusal keeps every miss of every statement, for the ledger and the policy's owners. The job never reads any of it:
+* A refusal gives every miss of every statement, for the ledger and the policy's owners. The job never reads any of it:
   an unknown grant and a refused one are the same to it.
 * What a job sent wrongly is told to it (`BadParams`) only after a statement trusts it.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
@@ -70,12 +71,38 @@ class Miss:
         return {name: value for name, value in members.items() if value is not None}
 
 
-@dataclass(frozen=True, slots=True)
 class Denied:
-    """No. `code` is the class of the nearest miss; `misses` holds every one."""
+    """No. `code` is the class of the nearest miss; `misses` holds every one.
 
-    misses: tuple[Miss, ...] = field(repr=False)
-    code: Code
+    Saying why costs more than saying no, and a flood of strangers is told no only: both are found when somebody first asks.
+    """
+
+    __slots__ = ("_find", "_found")
+
+    def __init__(self, find: Callable[[], tuple[Miss, ...]]) -> None:
+        self._find = find
+        self._found: tuple[Miss, ...] | None = None
+
+    @property
+    def misses(self) -> tuple[Miss, ...]:
+        """Every miss of every statement of every grant that was asked for, in order."""
+        if self._found is None:
+            self._found = self._find()
+        return self._found
+
+    @property
+    def code(self) -> Code:
+        """The class of the refusal."""
+        return min((miss.code for miss in self.misses), key=_NEAREST.index, default="unknown-grant")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Denied) and self.misses == other.misses
+
+    def __hash__(self) -> int:
+        return hash(self.misses)
+
+    def __repr__(self) -> str:
+        return f"Denied(code={self.code!r})"
 
     def near(self, grant: str | None = None) -> tuple[Miss, ...]:
         """The misses of the statement that came nearest, of `grant` or of all: what to look at first.
@@ -125,28 +152,32 @@ Decision = Allowed | Denied | BadParams
 def decide(policies: PolicySet, token: VerifiedToken, requests: Sequence[GrantRequest], *, now: datetime) -> Decision:  # noqa: ARG001  an answer may depend on the instant it is asked for; no condition needs it yet
     """May this job have all of these? See the module's promises."""
     allowed: list[AllowedGrant] = []
-    misses: list[Miss] = []
+    misses: list[Callable[[], Iterable[Miss]]] = []
     problems: list[ParamProblem] = []
     missing: list[tuple[str, str]] = []
     for request in requests:
         found = policies.grants.get(request.grant)
         if found is None:
-            misses.append(_unknown(request.grant))
+            misses.append(partial(_unknown, request.grant))
             continue
-        match judge(*found, token, request):
+        statement = trusting(found[0], token)
+        if statement is None:
+            misses.append(partial(_every_miss, *found, token))
+            continue
+        match _granted(*found, statement, token, request):
             case AllowedGrant() as grant:
                 allowed.append(grant)
             case BadParams() as bad:
                 problems.extend(bad.problems)
                 missing.extend(bad.missing)
             case missed:
-                misses.extend(missed)
+                misses.append(partial(iter, missed))
     if misses:
-        return Denied(tuple(misses), min(misses, key=lambda miss: _NEAREST.index(miss.code)).code)
+        return Denied(lambda: tuple(miss for found in misses for miss in found()))
     if problems:
         return BadParams(tuple(problems), tuple(missing))
     if not allowed:
-        return Denied((), "unknown-grant")
+        return Denied(tuple)
     return Allowed(tuple(allowed))
 
 
@@ -157,11 +188,29 @@ def judge(
     policy: Policy, grant: Grant, token: VerifiedToken, request: GrantRequest, *, trust_only: bool = False
 ) -> AllowedGrant | BadParams | list[Miss]:
     """One grant. With `trust_only`, what the job sends is left out of it: an example that says nothing about params."""
+    statement = trusting(policy, token)
+    if statement is None:
+        return list(_every_miss(policy, grant, token))
+    return _granted(policy, grant, statement, token, request, trust_only=trust_only)
+
+
+def trusting(policy: Policy, token: VerifiedToken) -> Statement | None:
+    """The first statement that trusts this job."""
     for statement in policy.statements:
         if statement.trusts(token):
-            break
-    else:
-        return [miss for statement in policy.statements for miss in _misses(policy, grant, statement, token)]
+            return statement
+    return None
+
+
+def _granted(
+    policy: Policy,
+    grant: Grant,
+    statement: Statement,
+    token: VerifiedToken,
+    request: GrantRequest,
+    *,
+    trust_only: bool = False,
+) -> AllowedGrant | BadParams | list[Miss]:
     options = grant.options
     if grant.fill is not None:
         try:
@@ -282,6 +331,11 @@ def checks(statement: Statement, token: VerifiedToken) -> Iterator[Check]:
         )
 
 
+def _every_miss(policy: Policy, grant: Grant, token: VerifiedToken) -> Iterator[Miss]:
+    for statement in policy.statements:
+        yield from _misses(policy, grant, statement, token)
+
+
 def _misses(policy: Policy, grant: Grant, statement: Statement, token: VerifiedToken) -> Iterator[Miss]:
     missed = [check for check in checks(statement, token) if not check.held]
     plain = any(check.code == "no-statement" for check in missed)
@@ -303,11 +357,12 @@ def _miss(policy: Policy, grant: Grant, statement: Statement, check: Check) -> M
     )
 
 
-def _unknown(name: str) -> Miss:
-    return Miss(
+def _unknown(name: str) -> tuple[Miss, ...]:
+    miss = Miss(
         grant=_shown(name), policy=None, statement=None, key="grant", code="unknown-grant",
         expected="a grant of some policy", got=_shown(name),
     )  # fmt: skip
+    return (miss,)
 
 
 def nearest(groups: Iterable[Sequence[Miss]]) -> tuple[Miss, ...]:

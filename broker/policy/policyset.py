@@ -5,7 +5,7 @@
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from broker.model import VerifiedToken
 from broker.policy.conditions import Condition
 from broker.policy.expressions import Expression
 from broker.policy.guardrails import Guardrails
+from broker.policy.naming import Naming
 from broker.policy.template import Fill
 
 Read = Callable[[VerifiedToken], Any]
@@ -138,10 +139,7 @@ class PolicySet:
     guardrails: Guardrails = field(repr=False)
     grants: Mapping[str, tuple[Policy, Grant]] = field(repr=False)  # by policy/grant
     on_trial: frozenset[str]  # policies with a version beside the one that decides
-    _exact: frozenset[tuple[str, str, str]] = field(repr=False)  # (issuer, key, value) that some statement names
-    _reads: Mapping[str, tuple[tuple[str, Read], ...]] = field(repr=False)  # issuer -> what _exact has to be asked
-    _others: Mapping[str, tuple[Bound, ...]] = field(repr=False)  # issuer -> anchors that are patterns
-    _open: frozenset[str] = field(repr=False)  # issuers of which some statement names nobody in particular
+    _naming: Naming = field(repr=False)
 
     @classmethod
     def of(cls, policies: Iterable[Policy], guardrails: Guardrails) -> "PolicySet":
@@ -149,20 +147,6 @@ class PolicySet:
         named = {policy.name: policy for policy in sorted(policies, key=lambda policy: policy.name)}
         digests = [policy.version.removeprefix("sha256:") for policy in named.values()]
         version = hashlib.sha256("\n".join([*sorted(digests), guardrails.sha256]).encode()).hexdigest()
-        exact: set[tuple[str, str, str]] = set()
-        reads: dict[str, dict[str, Read]] = {}
-        others: dict[str, list[Bound]] = {}
-        opened: set[str] = set()
-        for statement in (statement for policy in named.values() for statement in policy.all_statements):
-            anchors = [bound for bound in statement.conditions if bound.anchor]
-            if not anchors:
-                opened.add(statement.issuer)
-            for bound in anchors:
-                if bound.condition.exact is None:
-                    others.setdefault(statement.issuer, []).append(bound)
-                    continue
-                reads.setdefault(statement.issuer, {})[bound.key] = bound.read
-                exact |= {(statement.issuer, bound.key, str(value)) for value in bound.condition.exact}
         return cls(
             version=f"sha256:{version}",
             policies=MappingProxyType(named),
@@ -171,10 +155,14 @@ class PolicySet:
                 {grant.name: (policy, grant) for policy in named.values() for grant in policy.grants.values()}
             ),
             on_trial=frozenset(name for name, policy in named.items() if policy.next is not None),
-            _exact=frozenset(exact),
-            _reads=MappingProxyType({issuer: tuple(by_key.items()) for issuer, by_key in reads.items()}),
-            _others=MappingProxyType({issuer: tuple(bounds) for issuer, bounds in others.items()}),
-            _open=frozenset(opened),
+            _naming=Naming.of(
+                (
+                    statement.issuer,
+                    [(bound.key, bound.read, bound.condition) for bound in statement.conditions if bound.anchor],
+                )
+                for policy in named.values()
+                for statement in policy.all_statements
+            ),
         )
 
     @property
@@ -187,11 +175,4 @@ class PolicySet:
 
     def names(self, token: VerifiedToken) -> bool:
         """Whether any policy names this job's project, owner or immutable id: a near miss, rather than a stranger."""
-        return token.issuer in self._open or any(self._named(token))
-
-    def _named(self, token: VerifiedToken) -> Iterator[bool]:
-        for key, read in self._reads.get(token.issuer, ()):
-            value = read(token)
-            yield value is not None and (token.issuer, key, str(value)) in self._exact
-        for bound in self._others.get(token.issuer, ()):
-            yield bound.condition.holds(bound.read(token))
+        return self._naming.holds(token)

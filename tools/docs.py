@@ -23,6 +23,7 @@ from broker.issuers.settings import IssuerSettings
 from broker.ledger import events
 from broker.ledger.records import Event
 from broker.metrics import REGISTRY
+from broker.people.settings import PeopleSettings
 from broker.settings import BrokerFile
 from broker.web.problems import kebab
 
@@ -218,6 +219,11 @@ def issuer_settings() -> Iterator[str]:
     yield from members(IssuerSettings)
 
 
+def people_settings() -> Iterator[str]:
+    """`people:`."""
+    yield from members(PeopleSettings)
+
+
 def event_types() -> Iterator[str]:
     """Every constructor of broker.ledger.events, in its order."""
     rows = []
@@ -268,6 +274,7 @@ PARTS: Final[Mapping[str, tuple[str, Callable[[], Iterator[str]]]]] = {
     "issuer kinds": ("issuers.md", issuer_kinds),
     "broker.yaml": ("operators.md", broker_yaml),
     "issuer settings": ("operators.md", issuer_settings),
+    "people settings": ("operators.md", people_settings),
     "metrics": ("operators.md", metrics),
     "events": ("auditors.md", event_types),
     "problems": ("api.md", problems),

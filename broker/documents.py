@@ -9,7 +9,10 @@
 import difflib
 import json
 import math
+import os
+import pathlib
 import re
+import stat
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
@@ -27,6 +30,8 @@ DEEPEST: Final = 64
 DIGITS: Final = 19  # an id of more digits than an int64 has stays text
 MOST_LISTED: Final = 24
 MOST_PROBLEMS: Final = 100  # of one file; who has more starts over
+LONGEST_KEY: Final = 80  # characters of it that a message repeats
+LONGEST_MESSAGE: Final = 1_000
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's own parser where it was built
 _INT: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -53,13 +58,35 @@ class Document:
     def problem(self, path: Path, message: str) -> str:
         """One line of a ConfigError."""
         key = dotted((*self.under, *path))
-        return f"{self.where(path)}: {key + ': ' if key else ''}{message}"
+        return f"{self.where(path)}: {short(f'{key}: {message}' if key else message, LONGEST_MESSAGE)}"
+
+
+def short(text: str, longest: int) -> str:
+    """The text, or its beginning where it is longer: what a file repeats without end is still one line of a message."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def read_file(path: pathlib.Path) -> bytes:
+    """What a person's own file holds, at most one byte more than `parse` takes. Raises ConfigError.
+
+    Only a regular file is read: a FIFO would keep the reader waiting for ever, a device would never end.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise ConfigError(f"{path}:1:1: cannot be read: not a regular file")
+            return file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        said = getattr(error, "strerror", None) or "not a file's name"
+        raise ConfigError(f"{path}:1:1: cannot be read: {said}") from None
 
 
 def dotted(path: Path) -> str:
     """`trust[0].job.ref`, as people write a path."""
     shown = [
-        f"[{part}]" if isinstance(part, int) else f".{part if part.isprintable() else ascii(part)}" for part in path
+        f"[{part}]" if isinstance(part, int) else f".{part if part.isprintable() else ascii(part)}"
+        for part in (short(part, LONGEST_KEY) if isinstance(part, str) else part for part in path)
     ]
     return "".join(shown).removeprefix(".")
 
@@ -238,6 +265,8 @@ def problems_of(
     """A validation's errors as lines of a ConfigError. Those about a value that stands at a path of `but` are left out."""
     seen: set[str] = set()
     for item in error.errors(include_url=False, include_context=True, include_input=False):
+        if len(seen) == MOST_PROBLEMS:
+            return
         path = _in_document(document, at, item["loc"])
         message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         if item["type"] == "extra_forbidden":

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from broker.backends import BACKENDS
-from broker.documents import Document, parse, validated
+from broker.documents import Document, parse, read_file, validated
 from broker.durations import Duration
 from broker.errors import ConfigError
 from broker.issuers.settings import IssuerSettings, trusted_issuer
@@ -226,10 +226,6 @@ class Settings:
 
 def load_settings(path: Path) -> Settings:
     """Read and check `broker.yaml`. Raises ConfigError."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}:1:1: cannot be read: {error.strerror}") from None
-    document = parse(text, str(path))
+    document = parse(read_file(path), str(path))
     folder = path.resolve().parent
     return Settings(validated(BrokerFile, document, context={"folder": folder}), document, folder)

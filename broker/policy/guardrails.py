@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
-from broker.documents import Document, parse, suggestion, validated
+from broker.documents import Document, parse, read_file, suggestion, validated
 from broker.documents import Path as Key
 from broker.errors import ConfigError
 from broker.model import JOB_FIELDS
@@ -113,12 +113,7 @@ def load_guardrails(path: Path | None) -> Guardrails:
     """Read `guardrails.yaml`. None gives the defaults. Raises ConfigError, every problem with its place."""
     if path is None:
         return Guardrails()
-    try:
-        with path.open("rb") as file:
-            text = file.read((1 << 20) + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}:1:1: cannot be read: {error.strerror}") from None
-    return read_guardrails(text, str(path))
+    return read_guardrails(read_file(path), str(path))
 
 
 def read_guardrails(text: str | bytes, name: str) -> Guardrails:

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 from watchfiles import awatch
 
-from broker.errors import ConfigError
+from broker.documents import read_file
 from broker.policy.load import PolicyText, read_folder, read_one
 from broker.sources import Snapshot
 
@@ -51,10 +51,7 @@ class FolderSource:
         self._stamp = before
         guardrails = None
         if self._guardrails is not None:
-            try:
-                guardrails = self._guardrails.read_bytes()
-            except OSError as error:
-                raise ConfigError(f"{self._guardrails}:1:1: cannot be read: {error.strerror}") from None
+            guardrails = read_file(self._guardrails)
         problems: list[str] = []
         texts = self._read(problems)
         self.seen = time.time()

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from broker.documents import read_file
 from broker.errors import ConfigError
 from broker.metrics import POLICY_FETCHES
 from broker.references import BrokenReference
@@ -205,10 +206,7 @@ class RepositorySource:
     def _limits(self) -> bytes | None:
         if self._guardrails is None:
             return None
-        try:
-            return self._guardrails.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{self._guardrails}:1:1: cannot be read: {error.strerror}") from None
+        return read_file(self._guardrails)
 
     def _at(self, ref: str) -> str | None:
         if not (self._mirror / "HEAD").exists():

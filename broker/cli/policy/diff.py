@@ -1,7 +1,6 @@
 """`jobkey-broker policy diff`: what a change of policies does, proved, for the terminal and for the pull request."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -33,6 +32,7 @@ from broker.authoring.diff_words import (
 from broker.authoring.replay import REPLAYED, Replay, Replayed
 from broker.authoring.replay_words import replay_headline, replay_lines, unused_lines
 from broker.cli.policy.setting import Config
+from broker.cli.policy.show import excerpt
 from broker.cli.policy.sides import Broken, Side, ground, load_side, read_sides
 from broker.cli.tell import clean
 from broker.errors import ConfigError
@@ -41,7 +41,6 @@ from broker.policy import PolicySet
 from broker.proof import Verdict
 
 LONGEST_REPLAY: Final = 3650  # days
-_PLACE: Final = re.compile(r"(?P<file>.+?):(?P<line>[0-9]+):(?P<column>[0-9]+): (?P<message>.*)", re.DOTALL)
 _STYLES: Final = {Verdict.NONE: "", Verdict.UNKNOWN: "yellow", Verdict.SOME: "bold red"}
 
 
@@ -97,7 +96,7 @@ def diff(
             replayed = replay_ledger(before, after, judged.world.issuers, config, replay)
     except Broken as broken:
         for problem in broken.problems:
-            for line in _excerpt(problem, broken.sources):
+            for line in excerpt(problem, broken.sources):
                 out.print(line)
         out.print(Text(f"{broken.side} does not load, so there is nothing to compare"))
         raise typer.Exit(2) from None
@@ -185,17 +184,3 @@ def _lines(lines: Iterator[Line] | list[Line]) -> Iterator[Text]:
                 yield Text(f"    {clean(name).ljust(width)}  {clean(value)}")
             for words in miss_words(line):
                 yield Text(f"    {clean(plain(words))}")
-
-
-def _excerpt(problem: str, sources: Mapping[str, bytes]) -> Iterator[Text]:
-    """The problem, and the line that it is about, of the revision that was read."""
-    match = _PLACE.fullmatch(problem)
-    if match is None or match["file"] not in sources:
-        yield Text(clean(problem))
-        return
-    yield Text.assemble((f"{match['file']}:{match['line']}:{match['column']}", "bold"), ": ", clean(match["message"]))
-    lines = sources[match["file"]].decode("utf-8", "replace").splitlines()
-    number = int(match["line"])
-    if number <= len(lines):
-        yield Text.assemble((f"{number:>5} | ", "dim"), clean(lines[number - 1]))
-        yield Text.assemble((" " * 5 + " | ", "dim"), " " * (int(match["column"]) - 1), ("^", "bold red"))

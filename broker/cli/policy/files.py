@@ -1,4 +1,4 @@
-"""Files that `policy check` writes: whole or not at all, and a report never over a file that it was asked to read.
+"""Reports that `policy check` writes: whole or not at all, and never over a file that it was asked to read.
 
 What is replaced keeps its mode. A link is not followed: who made it could otherwise choose what is overwritten.
 """
@@ -26,19 +26,6 @@ def write_report(path: Path, text: str, *, read: Iterable[Path]) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         said = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigError(f"{path}:1:1: cannot be written: {said}") from None
-
-
-def rewrite(path: Path, before: bytes, after: bytes) -> str | None:
-    """Put `after` in the place of `before`; why not, where it was not done."""
-    try:
-        if path.is_symlink():
-            return "the file is a link; check the file it leads to"
-        if path.read_bytes() != before:
-            return "the file was changed meanwhile; run --fix again"
-        replace(path, after)
-    except OSError as error:
-        return f"it cannot be written: {error.strerror or type(error).__name__}"
-    return None
 
 
 def replace(path: Path, data: bytes) -> None:

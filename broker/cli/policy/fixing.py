@@ -15,7 +15,7 @@ from broker.authoring.checking import Examined
 from broker.authoring.finding import Fix
 from broker.authoring.fixes import apply, difference
 from broker.authoring.report.model import harmless
-from broker.cli.policy.files import rewrite
+from broker.cli.policy.writing import rewrite
 from broker.errors import ConfigError
 from broker.policy.compile import World
 from broker.policy.load import PolicyText, check_text
@@ -55,7 +55,9 @@ def _one(text: PolicyText, fixes: Sequence[Fix], world: World, say: Callable[[st
         say(line)
     if dry_run or not applied.done:
         return text
-    if (said := rewrite(Path(text.name), text.data, applied.data)) is not None:
+    path = Path(text.name)
+    said = "a link; check the file it leads to" if path.is_symlink() else rewrite(path, text.data, applied.data)
+    if said is not None:
         say(f"{text.name}: not fixed: {said}")
         return text
     for fix in applied.done:

@@ -5,12 +5,14 @@
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from broker.documents import LONGEST_KEY, read_file, short
 from broker.errors import ConfigError
 from broker.model import VerifiedToken
 from broker.policy.compile import World
@@ -102,21 +104,59 @@ def read_token(path: Path, issuer: str | None, grant: str, policies: PolicySet, 
 
 
 def read_text(path: Path) -> str:
+    """A file with claims or a token, or standard input for `-`; at most 1 MiB of it. Raises ConfigError."""
     try:
         if str(path) == "-":
-            return typer.get_text_stream("stdin").read(LARGEST_CLAIMS)
-        with path.open(encoding="utf-8") as file:
-            return file.read(LARGEST_CLAIMS)
-    except (OSError, UnicodeDecodeError) as error:
+            data = typer.get_binary_stream("stdin").read(LARGEST_CLAIMS + 1)
+        elif path.is_relative_to("/dev"):  # what a shell makes of <(command), which is meant to be waited for
+            with path.open("rb") as file:
+                data = file.read(LARGEST_CLAIMS + 1)
+        else:
+            data = read_file(path)
+        if len(data) > LARGEST_CLAIMS:
+            raise ConfigError(f"{path}:1:1: larger than {LARGEST_CLAIMS >> 20} MiB; no token holds so much")
+        return data.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}:1:1: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
 
 
 def read_object(text: str, name: str) -> dict[str, Any]:
+    """A JSON object as strictly as a token's is read: no name twice, no NaN, no text that is none. Raises ConfigError."""
     try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
-        raise ConfigError(f"{name}:{line}:{column}: not JSON: {getattr(error, 'msg', 'nested too deeply')}") from None
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{name}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        said = "nested too deeply" if isinstance(error, RecursionError) else _said(error)
+        raise ConfigError(f"{name}:1:1: not JSON that a token could hold: {said}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{name}:1:1: a JSON object is expected; decode the token's second part for it")
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise ValueError(f"{short(name, LONGEST_KEY)!r} stands twice in an object")
+        made[name] = value
+    return made
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _said(error: ValueError) -> str:
+    if isinstance(error, UnicodeError):
+        return "a lone surrogate"
+    said = str(error)
+    return "a number with too many digits" if "digits" in said and "limit" in said else said

@@ -2,7 +2,7 @@
 
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,15 +16,21 @@ from broker.cli.policy.setting import LARGEST_CLAIMS
 _PLACE: Final = re.compile(r"(?P<file>.+?):(?P<line>[0-9]{1,9}):(?P<column>[0-9]{1,9}): (?P<message>.*)", re.DOTALL)
 
 
-def excerpt(problem: str) -> Iterator[Text | str]:
-    """The problem, and the line it is about with a caret below it. One line of a file is one line here."""
+def excerpt(problem: str, sources: Mapping[str, bytes] | None = None) -> Iterator[Text]:
+    """The problem, and the line it is about with a caret below it. One line of a file is one line here.
+
+    `sources` are files that are not on the disk, or not as they are there: those of a git revision.
+    """
     match = _PLACE.fullmatch(problem)
     if match is None:
         yield Text(harmless(problem))
         return
     place = f"{shown_file(match['file'])}:{match['line']}:{match['column']}"
     yield Text.assemble((place, "bold"), ": ", harmless(match["message"]))
-    lines = split_lines(read_source(Path(match["file"])) or "")
+    known = (sources or {}).get(match["file"])
+    lines = split_lines(
+        known.decode("utf-8", "replace") if known is not None else read_source(Path(match["file"])) or ""
+    )
     line = int(match["line"])
     if not 0 < line <= len(lines):
         return

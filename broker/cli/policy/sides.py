@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from broker.documents import read_file
 from broker.errors import ConfigError
 from broker.policy import PolicySet
 from broker.policy.compile import World
@@ -138,7 +139,7 @@ def _file(path: Path | None) -> tuple[str, bytes] | None:
     if path is None:
         return None
     load_guardrails(path)  # says what is wrong with it, or with the file
-    return str(path), path.read_bytes()
+    return str(path), read_file(path)
 
 
 def load_side(side: Side, world: World) -> PolicySet:

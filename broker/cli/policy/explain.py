@@ -183,7 +183,7 @@ def _edit(answer: Explanation, folder: Path) -> Iterator[Text | str]:
         return
     edit, comes_to = answer.edit, answer.comes_to
     yield ""
-    yield f"the smallest edit that would allow it, {folder / edit.near.policy.file}:{first_line(edit.patch)}"
+    yield f"the smallest edit that would allow it, {_near_here(folder / edit.near.policy.file)}:{first_line(edit.patch)}"
     for change in edit.changes:
         yield Text(f"  {clean(change.says)}")
     for line in edit.patch:
@@ -198,3 +198,11 @@ def _edit(answer: Explanation, folder: Path) -> Iterator[Text | str]:
         yield Text(f"whether to anybody else is not proved: {clean(comes_to.why)}")
     if comes_to.proved and comes_to.why:
         yield Text(f"  {clean(comes_to.why)}")
+
+
+def _near_here(path: Path) -> str:
+    """A path as a person would write it who stands here."""
+    try:
+        return clean(path.resolve().relative_to(Path.cwd()).as_posix())
+    except (OSError, ValueError):
+        return clean(str(path))

@@ -49,6 +49,9 @@ class Sources:
         given = [name for name in ("claims", "token", "event", "case") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ConfigError("explain: give one of --claims FILE, --token FILE, --event evt_... and --case case_...")
+        for option, name, prefix in (("event", self.event, "evt"), ("case", self.case, "case")):
+            if name is not None and not ids.is_id(name, prefix):
+                raise ConfigError(f"explain: --{option} takes an id that begins with {prefix}_")
 
 
 def read_question(
@@ -79,9 +82,7 @@ def read_question(
 
 
 def _event(reader: Reader, sources: Sources) -> StoredEvent:
-    name, prefix = (sources.event, "evt") if sources.event is not None else (sources.case or "", "case")
-    if not ids.is_id(name, prefix):
-        raise ConfigError(f"explain: --{'event' if prefix == 'evt' else prefix} takes an id that begins with {prefix}_")
+    name = sources.event or sources.case or ""
     found = reader.event(name)
     if found is None:
         raise ConfigError(f"{name}: the ledger holds nothing of this id")

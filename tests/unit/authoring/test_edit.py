@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from broker.authoring.consequence import BEFORE, consequence
 from broker.authoring.edit import Edit, Stays, suggest
 from broker.authoring.nearest import nearest_statements
 from broker.issuers import ISSUERS
@@ -112,6 +113,36 @@ def test_two_misses_are_edited_together_and_the_regions_say_who_comes_in() -> No
     ]:  # fmt: skip
         other = job_token(ref=ref, environment=environment)
         assert any(region.holds(other) for region in edit.regions) is expected
+
+
+@pytest.mark.parametrize(
+    ("job", "rest", "changed", "jobs"),
+    [
+        (
+            "ref: refs/heads/main\nenvironment: production", "", {"ref": "refs/heads/release"},
+            ["jobs of the project with id 512345678 on GitHub Actions, if they run from the branch release in the environment production"],
+        ),
+        (
+            "ref: refs/heads/main\nref_protected: true", "", {"event_name": "issue_comment"},
+            [
+                "jobs of the project with id 512345678 on GitHub Actions, if they run from the protected branch main and the unsafe trigger issue_comment started them"
+            ],
+        ),
+        (
+            "", "claims: {groups: {contains: a}}", {"groups": ["q", "longer"]},
+            [
+                "jobs of the project with id 512345678 on GitHub Actions, if their claim groups is a list holding longer" + BEFORE
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_who_else_comes_in_is_said_and_proved(job: str, rest: str, changed: dict[str, Any], jobs: list[str]) -> None:
+    edit = suggested(policy_text(job=job, rest=rest), job_token(**changed))
+    assert isinstance(edit, Edit)
+    told = consequence(edit, world())
+    assert list(told.jobs) == jobs
+    assert told.proved, told.why
+    assert told.grants == (GRANT,)
 
 
 def test_the_attack_of_a_trigger_is_spelled_out() -> None:
@@ -272,3 +303,10 @@ def test_the_edit_lets_the_job_in_and_exactly_those_it_names(
         other = token_of(claims)
         newly = policy.statements[0].trusts(other) and not before.trusts(other)
         assert any(region.holds(other) for region in edit.regions) is newly
+    told = consequence(edit, world())
+    assert len(told.jobs) == len(edit.regions)
+    assert told.proved or told.why
+    if told.example is not None:
+        other = example_token("github", ISSUERS["github"], told.example)
+        assert policy.statements[0].trusts(other)
+        assert any(region.holds(other) for region in edit.regions)

@@ -133,7 +133,7 @@ class _Question:
         token = realise(box, (self.statement.issuer, self.kind, self.url), only_here, budget)
         if token is None:
             return None
-        expressions = {one.when for one in (self.statement, *self.others) if one.when is not None}
+        expressions = [one.when for one in (self.statement, *self.others) if one.when is not None]
         return Witness(
             issuer=self.statement.issuer,
             values={bound.key: bound.read(token) for bound in islice(self._bounds(), MOST_KEYS)} | sent,

@@ -154,7 +154,7 @@ class Region:
 
     def opaque(self) -> Iterator[str]:
         """Each pattern in it that cannot be reasoned about, with why."""
-        for pattern in languages.patterns(self.text):
+        for pattern in sorted(languages.patterns(self.text), key=lambda one: (one.form, one.text)):
             if (why := languages.opaque(pattern.form, pattern.text)) is not None:
                 yield f"the {pattern.form} {pattern.text!r} ({why})"
         for shape in self.lists:

@@ -85,6 +85,13 @@ WHENS = [
     "job.ref_protected",
     "size(claims.sub) > 3",
 ]
+ITEMS: list[Any] = [
+    "a", "b", 1, True, ["a", 1], ["a", "b"], {"not": "a"}, {"not": ["a", 1]}, {"not": 1}, {"glob": "a*"}, {"not": {"glob": "a*"}}, {"contains": "a"},
+    {"not": {"contains": "a"}}, ["a", {"not": 1}], {"regex": "[ab]"},
+]  # fmt: skip
+LISTS: list[Any] = [
+    ["a"], ["b"], ["a", "b"], ["a", 1], [1], [True], [1, True], ["c"], [["a"]], [["b"], "a"], [None, "b"], [None], ["ax", "b"], [{}], "a", 1,
+]  # fmt: skip
 WORDS = ["a", "b", "main", "acme/payments", "refs/heads/main", "1"]
 
 
@@ -100,6 +107,8 @@ class Near:
         told = [name for name in JOB_FIELDS if sources_of(self.kind).get(name)]
         keys = [f"job.{name}" for name in told] + [f"claims.{name}" for name in names] + ["claims.teams", "claims./a/b"]
         self.keys = rng.sample(keys, min(len(keys), 4))
+        if rng.random() < 0.2:
+            self.keys = ["claims.teams", *self.keys[:1]]
 
     def known(self, key: str) -> list[Any]:
         where, _, name = key.partition(".")
@@ -124,6 +133,12 @@ class Near:
             return rng.choice([True, False, {"absent": True}, {"not": True}, [True, {"absent": True}], {"not": False}])
         value = rng.choice(values)
         text = value if isinstance(value, str) and value else rng.choice(WORDS)
+        if only is None and rng.random() < (0.7 if key == "claims.teams" else 0.1):
+            if depth:
+                return rng.choice(ITEMS[:4])
+            item = rng.choice(ITEMS)
+            choice = item if rng.random() < 0.3 else {"contains": item}
+            return choice if rng.random() < 0.6 else {"not": choice}
         if form < 3 or (only is str and not isinstance(value, str)):
             return value if only is None and rng.random() < 0.8 else text
         if form < 4:
@@ -171,8 +186,8 @@ class Near:
         if rng.random() < 0.3:
             names = list(self.kind.trigger_names)
             part["allow_triggers"] = rng.sample(names, rng.randint(1, min(3, len(names))))
-            if rng.random() < 0.2:
-                part["never"] = rng.sample(names, 1)
+            if rng.random() < 0.3:
+                part["never"] = rng.sample(part["allow_triggers"], 1)
         return part
 
     def sibling(self, part: dict[str, Any]) -> dict[str, Any]:
@@ -194,6 +209,8 @@ class Near:
                     **changed,
                     **{name: value for name, value in self.part().items() if name not in {"job", "claims"}},
                 }
+            case 6 if "allow_triggers" in part:
+                changed["never"] = rng.sample(part["allow_triggers"], 1)
             case _:
                 where, _, name = rng.choice(self.keys).partition(".")
                 changed[where][name] = self.condition(f"{where}.{name}")
@@ -214,7 +231,9 @@ class Near:
                 else [one.path for one in sources_of(self.kind).get(name, ())]
             )
             if paths:
-                write(claims, rng.choice(paths), self.value(spec, self.known(f"{where}.{name}")))
+                lists = name == "teams" and rng.random() < 0.8
+                value = rng.choice(LISTS) if lists else self.value(spec, self.known(f"{where}.{name}"))
+                write(claims, rng.choice(paths), value)
         return claims
 
     def value(self, spec: Any, known: list[Any]) -> Any:

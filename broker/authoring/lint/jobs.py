@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -92,6 +92,29 @@ def foreign(kind: IssuerKind) -> Iterator[tuple[str, Mapping[str, Any]]]:
         claims = kind.examples[name]
         if _FOREIGN.search(name) or kind.unsafe_triggers(claims):
             yield name, _difference(first, claims)
+
+
+def strangers(job: Job, world: World) -> Iterator[tuple[str, Job]]:
+    """The same job of somebody else: under the same names registered again, and under names of their own."""
+    ids = {claim for field in ("project_id", "owner_id") for claim in claims_of(job.kind, field, world)}
+    names = {claim for field in ("project", "owner") for claim in claims_of(job.kind, field, world)} - ids
+    again = {claim: _others(job.claims[claim]) for claim in ids if claim in job.claims}
+    if any(job.claims[claim] == value for claim, value in again.items()):
+        return
+    if again:
+        yield "whoever registers the names again", replace(job, claims={**job.claims, **again})
+    own = {claim: _others(job.claims[claim]) for claim in names if claim in job.claims}
+    if again and own:
+        yield "a stranger's project", replace(job, claims={**job.claims, **again, **own})
+
+
+def _others(value: Any) -> Any:
+    """Another value of the same form, longer than any that stands beside it in a list. What is no text or number stays."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value * 100 + 77
+    if not isinstance(value, str) or not value:
+        return value
+    return value + ("77" if value[-1].isdigit() else "-evil")
 
 
 def _difference(before: Claims, after: Claims) -> dict[str, Any]:

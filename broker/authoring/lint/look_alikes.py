@@ -7,7 +7,7 @@ changes is laid over its claims, and the statement is asked again. What passes i
 from collections.abc import Iterator
 from typing import Any, Final
 
-from broker.authoring.lint.jobs import Job, foreign, jobs_of, overlaid
+from broker.authoring.lint.jobs import Job, foreign, jobs_of, overlaid, strangers
 from broker.authoring.lint.seam import Desk, Problem, Room, place
 from broker.authoring.lint.stated import Stated
 from broker.issuers.seam import Claims
@@ -29,7 +29,7 @@ def look_alike(desk: Desk) -> Iterator[Problem]:
         if desk.found(stated.number, *_EXPLAINED):
             continue
         for base in jobs_of(desk.checked, desk.world, stated.statement.issuer):
-            if base.allowed and base.trusted_by(stated.statement) and (found := _passing(stated, base)):
+            if base.allowed and base.trusted_by(stated.statement) and (found := _passing(desk, stated, base)):
                 name, changed = found
                 yield Problem(
                     path=stated.path,
@@ -40,7 +40,10 @@ def look_alike(desk: Desk) -> Iterator[Problem]:
                 break
 
 
-def _passing(stated: Stated, base: Job) -> tuple[str, str] | None:
+def _passing(desk: Desk, stated: Stated, base: Job) -> tuple[str, str] | None:
+    for name, job in strangers(base, desk.world):
+        if job.trusted_by(stated.statement):
+            return name, _shown(base.claims, job.claims)
     if (unreviewed := _unreviewed(stated, base)) is not None:
         return unreviewed
     for name, changed in foreign(stated.kind):
@@ -83,7 +86,10 @@ def _remedy(stated: Stated, base: Job, name: str) -> str:
         return (
             "write the workflow out with its ref, `job_workflow_ref: acme/ci/.github/workflows/deploy.yml@refs/tags/v3`"
         )
-    other = stated.kind.identity(overlaid(base.claims, dict(foreign(stated.kind))[name])).present()
+    changed = dict(foreign(stated.kind)).get(name)
+    if changed is None:
+        return f'write the immutable id out, `{(stated.kind.immutable or ("project",))[0]}: "..."`'
+    other = stated.kind.identity(overlaid(base.claims, changed)).present()
     for field in ("project_id", "owner_id", "project", "trigger", "ref"):
         value = base.identity.present().get(field)
         if value is not None and other.get(field) != value:

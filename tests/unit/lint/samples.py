@@ -342,7 +342,11 @@ SAMPLES: dict[str, Pair] = {
             examples=allowed("deploy", "github-reusable-workflow"),
         )
         + many(f"claims: {{{KUBE}}}", issuer="kubernetes", examples=allowed("deploy", "kubernetes-pod"))
-        + many(f"job: {{{ID}, {MAIN}}}", examples=allowed("deploy", "github-branch"))
+        + many(
+            f"job: {{{ID}, {MAIN}}}",
+            f'job: {{project_id: ["512345677", "512345678", "512345679"], {MAIN}}}',
+            examples=allowed("deploy", "github-branch"),
+        )
         + many(
             'job: {project_id: "20011", ref_protected: true}',
             issuer="gitlab",

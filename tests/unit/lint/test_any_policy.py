@@ -8,11 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.authoring.lint import RULES
+from broker.authoring.lint.jobs import likely, strangers
+from broker.authoring.lint.stated import stated
 from broker.errors import ConfigError
 from broker.issuers import ISSUERS
 from broker.model import JOB_FIELDS
 from tests.unit.lint.samples import REFUSED
-from tests.unit.lint.world import lint
+from tests.unit.lint.world import check, lint, world
 
 EXAMPLES = int(os.environ.get("JOBKEY_LINT_EXAMPLES", "200"))
 words = st.sampled_from(
@@ -28,6 +30,11 @@ specs = st.one_of(
     leaves.map(lambda spec: {"not": spec}),
     leaves.map(lambda spec: {"contains": spec}),
 )
+FLAGS = {"ref_protected", "environment_protected", "fork"}
+flags = st.sampled_from([True, False, [True, False], {"not": True}, {"absent": True}])
+texts = st.one_of(words, st.builds(lambda text: {"glob": text}, patterns), st.just({"absent": True}),
+                  st.sampled_from(["a.*", "acme/.+", "[ab]+"]).map(lambda text: {"regex": text}))  # fmt: skip
+fitting = st.one_of(texts, st.lists(texts, min_size=1, max_size=3), words.map(lambda spec: {"not": spec}))
 whens = st.sampled_from([
     "has(claims.x) || claims.sub == 5", 'int(claims["a/b"]) < 3', 'job.ref_protected != "x"', "size(claims.sub) > 1",
     '!has(claims.x) || "||" == claims.sub', "claims.a.b.c == 1 || true", 'claims.groups_direct.exists(g, g == "a")',
@@ -42,7 +49,8 @@ def policies(draw: st.DrawFn) -> str:
     statements = []
     for _ in range(draw(st.integers(1, 3))):
         one: dict[str, Any] = {"issuer": issuer}
-        one["job"] = draw(st.dictionaries(st.sampled_from(JOB_FIELDS), specs, max_size=4))
+        fields = draw(st.lists(st.sampled_from(JOB_FIELDS), max_size=4, unique=True))
+        one["job"] = {name: draw(flags if name in FLAGS else fitting) for name in fields}
         one["claims"] = draw(st.dictionaries(st.sampled_from(claims), specs, max_size=3))
         if draw(st.integers(0, 3)) == 0:
             one["when"] = draw(whens)
@@ -75,3 +83,24 @@ def test_what_loads_can_be_linted(text: str) -> None:
         assert one.message
         assert one.remedy
         assert one.place.file != "0.yaml" or one.place.line <= height
+
+
+NAMING = {
+    "name-without-id", "open-prefix", "wildcard-across-owners", "wildcard-across-projects", "project-name-under-owner-id",
+    "look-alike",
+}  # fmt: skip
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(policies())
+def test_no_stranger_passes_unseen(text: str) -> None:
+    """Wherever a job passes, and so does the same job of somebody else, some rule says so of that statement."""
+    try:
+        checked = check(text)
+    except ConfigError:
+        return
+    seen = {one.path[1] for one in lint(text) if one.rule in NAMING and one.path[:1] == ("trust",)}
+    for one in stated(checked, world()):
+        for job in likely(one, world()):
+            passing = [name for name, other in strangers(job, world()) if other.trusted_by(one.statement)]
+            assert not (job.trusted_by(one.statement) and passing) or one.number in seen

@@ -3,6 +3,7 @@
 The ledger is only read. A token is decoded, never verified, and no part of it is ever printed.
 """
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from broker.authoring.subject import of_claims, read_subject
 from broker.cli.ledger import PAGE, ledger
 from broker.cli.policy.setting import Setting, read_object, read_text, read_token
 from broker.documents import parse
-from broker.errors import ConfigError
+from broker.errors import ConfigError, UnknownCase
 from broker.ledger.reader import Reader
 from broker.ledger.records import EventQuery, StoredEvent
 from broker.model import VerifiedToken
@@ -84,6 +85,11 @@ def read_question(
 def _event(reader: Reader, sources: Sources) -> StoredEvent:
     name = sources.event or sources.case or ""
     found = reader.event(name)
+    if found is None and sources.case is not None:  # strangers are recorded together, and each has a case of its own
+        from broker.exchange.cases import show_in
+
+        with contextlib.suppress(UnknownCase):
+            found = reader.event(str(show_in(reader, name)["event"]))
     if found is None:
         raise ConfigError(f"{name}: the ledger holds nothing of this id")
     return found

@@ -16,7 +16,7 @@ from broker.errors import ConfigError
 from broker.policy.compile import World, compile_policy
 from broker.policy.document import ExamplePart, PolicyFile
 from broker.policy.examples import example_outcomes
-from broker.policy.load import Checked, PolicyText, check_text
+from broker.policy.load import Checked, PolicyText, check_text, problems_of_limits
 from broker.policy.policyset import Policy
 from broker.policy.trial import next_document
 
@@ -69,7 +69,7 @@ def examine(
     `folders` are those of a whole folder of policies, for guardrails that name one; None for loose files.
     """
     found = [load_finding(problem) for problem in problems]
-    found += [load_finding(problem, _guardrails(world)) for problem in _misspelt(world, folders)]
+    found += [load_finding(problem, _guardrails(world)) for problem in problems_of_limits(world, folders)]
     suites: list[Suite] = []
     checked: list[Checked] = []
     taken: dict[str, PolicyText] = {}
@@ -151,18 +151,6 @@ def _tried(policy: Policy, written: PolicyFile, world: World) -> Iterator[Tried]
     for outcome in example_outcomes(policy, written, world):
         said = tuple(problem for _, problem in outcome.problems)
         yield Tried(number=outcome.number, name=outcome.name, expected=outcome.expected, problems=said)
-
-
-def _misspelt(world: World, folders: set[str] | None) -> Iterator[str]:
-    if folders is None:
-        return
-    yield from world.guardrails.unknown_names(
-        kinds={target.kind for target in (world.targets or {}).values()},
-        triggers={name for kind in world.issuers.values() for name in kind.trigger_names},
-        issuers=world.issuers,
-        backends=world.targets or (),
-        folders=folders,
-    )
 
 
 def _guardrails(world: World) -> str | None:

@@ -102,9 +102,7 @@ class Loader:
         # Guardrails, issuers and backends are part of every verdict, the examples' too; any other one begins afresh.
         known = self._known if self._world == world else {}
         found = list(problems)
-        found.extend(guardrail_problems(world))
-        if folders is not None:
-            found.extend(_misspelt(world, folders))
+        found.extend(problems_of_limits(world, folders))
         compiled: dict[str, Policy] = {}
         policies: dict[str, Policy] = {}
         for text in texts:
@@ -131,14 +129,17 @@ def _again(known: Policy | None, text: PolicyText) -> Policy | None:
     return known
 
 
-def _misspelt(world: World, folders: set[str]) -> Iterator[str]:
-    return world.guardrails.unknown_names(
-        kinds={target.kind for target in (world.targets or {}).values()},
-        triggers={name for kind in world.issuers.values() for name in kind.trigger_names},
-        issuers=world.issuers,
-        backends=world.targets or (),
-        folders=folders,
-    )
+def problems_of_limits(world: World, folders: set[str] | None) -> Iterator[str]:
+    """What is wrong with the guardrails as this world sees them: their examples, and, where folders are known, their names."""
+    yield from guardrail_problems(world)
+    if folders is not None:
+        yield from world.guardrails.unknown_names(
+            kinds={target.kind for target in (world.targets or {}).values()},
+            triggers={name for kind in world.issuers.values() for name in kind.trigger_names},
+            issuers=world.issuers,
+            backends=world.targets or (),
+            folders=folders,
+        )
 
 
 def compile_text(text: PolicyText, world: World) -> Policy:

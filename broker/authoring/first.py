@@ -76,7 +76,7 @@ def first_policy(
     claims = _as_it_should_be(subject, notes)
     job = kind.identity(claims)
     conditions = list(_conditions(kind, claims, job, notes))
-    words = frozenset({condition.word for condition in conditions} | {TRIGGERS})
+    words = frozenset({condition.word for condition in conditions} | {TRIGGERS, "trigger"})
     here = knowing(world, subject)
     lines = [
         *_head(subject, name, owners, schema),
@@ -283,7 +283,9 @@ def _examples(subject: Subject, claims: Claims, words: frozenset[str], grant: st
         return any(leaf in made.get(word, ()) for word in words)
 
     allowed = written_claims(kind, claims, **reading, keep=keep)  # type: ignore[arg-type]  # the two that it names
-    sibling, named = dangerous_sibling(kind, claims, allowed, as_token(issuer, kind, world, allowed))
+    sibling, named = dangerous_sibling(
+        kind, allowed, as_token(issuer, kind, world, allowed), words - {TRIGGERS, "trigger"}
+    )
     name = title(as_token(issuer, kind, world, {**claims}), lambda _: False)
     yield ""
     yield "examples:                               # tried whenever the policy loads; without a refusal it does not"

@@ -1,6 +1,6 @@
 """The most dangerous job that is nearly this one: other people's code under the same ids, or a stranger under the same name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from broker.authoring.origins import TRIGGERS, at, origins, put
@@ -13,21 +13,39 @@ _FIRST: Final = ("pull", "merge", "fork")  # what most people call an attack, be
 
 
 def dangerous_sibling(
-    kind: IssuerKind, claims: Claims, allowed: Mapping[str, Any], token: VerifiedToken
+    kind: IssuerKind, allowed: Mapping[str, Any], token: VerifiedToken, words: Collection[str]
 ) -> tuple[dict[str, Any], str]:
-    """`claims:` of an example that has to be refused, and its name. `allowed` is the job's own example, `token` its token."""
+    """`claims:` of an example that has to be refused, and its name. `allowed` is the job's own example, `token` its token.
+
+    `words` are what the policy asks for: the best sibling has all of them, so that its trigger alone stands in its way.
+    """
+    same = {word: getattr(token.job, word) for word in words}
+    far: tuple[dict[str, Any], str] | None = None
     for name, unsafe in _unsafe(kind):
-        found = _same_project(kind, unsafe, claims)
-        triggers = kind.unsafe_triggers(found)
-        if triggers:
+        found = _same_project(kind, unsafe, token.claims)
+        for trigger in kind.unsafe_triggers(found):
+            called = f"the same project, but {trigger}"
             written = {key: value for key, value in found.items() if key not in unsafe or unsafe[key] != value}
-            return {LIKE: name, **written}, f"the same project, but {triggers[0]}"
+            if _has(kind, found, same):
+                return {LIKE: name, **written}, called
+            if (turned := with_trigger(kind, token.claims, trigger)) is not None and _has(kind, turned, same):
+                return _as_written(allowed, token.claims, turned), called
+            far = far or ({LIKE: name, **written}, called)
     for trigger in kind.trigger_names:  # a generic issuer's map decides what its tokens are told by, not its examples
-        turned = with_trigger(kind, token.claims, trigger)
-        if turned is not None:
-            changed = {key: value for key, value in turned.items() if token.claims.get(key) != value}
-            return {**allowed, **changed}, f"the same project, but {trigger}"
-    return _somebody_else(kind, allowed, token)
+        if (turned := with_trigger(kind, token.claims, trigger)) is not None:
+            return _as_written(allowed, token.claims, turned), f"the same project, but {trigger}"
+    return far or _somebody_else(kind, allowed, token)
+
+
+def _has(kind: IssuerKind, claims: Claims, same: Mapping[str, Any]) -> bool:
+    job = kind.identity(claims)
+    return all(getattr(job, word) == value for word, value in same.items())
+
+
+def _as_written(allowed: Mapping[str, Any], claims: Claims, changed: Claims) -> dict[str, Any]:
+    """The allowed example, with what changed in its place."""
+    different = {key: changed.get(key) for key in [*changed, *claims] if claims.get(key) != changed.get(key)}
+    return {**allowed, **different}
 
 
 def with_trigger(kind: IssuerKind, claims: Claims, trigger: str) -> dict[str, Any] | None:
@@ -36,8 +54,10 @@ def with_trigger(kind: IssuerKind, claims: Claims, trigger: str) -> dict[str, An
     shown = [unsafe for unsafe in kind.examples.values() if trigger in kind.unsafe_triggers(unsafe)]
     for unsafe in [*shown, *(one for one in kind.examples.values() if kind.unsafe_triggers(one))]:
         told |= dict.fromkeys(sorted(origins(kind, unsafe).get(TRIGGERS, ())))
+    made = origins(kind, claims)  # a safe token's trigger tells of none: what its own words come from may
+    told |= dict.fromkeys(leaf for word in ("trigger", "ref_type", "ref") for leaf in sorted(made.get(word, ())))
     for leaf in told:
-        for value in (trigger, *(at(unsafe, leaf) for unsafe in shown), None, another(at(claims, leaf))):
+        for value in (*(at(unsafe, leaf) for unsafe in shown), trigger, None, another(at(claims, leaf))):
             changed = put(claims, leaf, value)
             if trigger in kind.unsafe_triggers(changed) and changed != claims:
                 return changed

@@ -71,6 +71,8 @@ def every(reader: Reader, query: EventQuery) -> Iterator[StoredEvent]:
 
 def story(reader: Reader, name: str) -> tuple[list[StoredEvent], list[LeaseRecord]]:
     """Every event and lease that an id is about, oldest first."""
+    from broker.exchange.cases import event_of
+
     events: dict[int, StoredEvent] = {}
     leases: dict[str, LeaseRecord] = {}
 
@@ -78,10 +80,10 @@ def story(reader: Reader, name: str) -> tuple[list[StoredEvent], list[LeaseRecor
         for event in every(reader, EventQuery(**members, newest_first=False, limit=PAGE)):  # type: ignore[arg-type]  # names of text members
             events[event.seq] = event
 
-    first = reader.event(name)
+    prefix = name.partition("_")[0]
+    first = event_of(reader, name) if prefix == "case" else reader.event(name)
     if first is not None:
         events[first.seq] = first
-    prefix = name.partition("_")[0]
     lease = reader.lease(name) if prefix == "lse" else None
     issuance = name if prefix == "iss" else None
     if lease is not None:

@@ -137,11 +137,19 @@ def show_in(reader: Reader, case: str) -> Json:
     """The same for one case. Raises UnknownCase."""
     if not ids.is_id(case, "case"):
         raise unknown_case()
-    event = reader.event(case) or _standing_in(case, reader.events(around(case)))
+    event = event_of(reader, case)
     shown = view(event, case, None) if event is not None and event.type in TYPES else None
     if shown is None:
         raise unknown_case()
     return shown
+
+
+def event_of(reader: Reader, case: str) -> StoredEvent | None:
+    """The event that a case number leads to: its own, or the one of a minute's strangers that it stands in."""
+    found = reader.event(case)
+    if found is None and ids.is_id(case, "case"):
+        found = _standing_in(case, reader.events(around(case)))
+    return found
 
 
 def view(event: StoredEvent, case: str, owned: frozenset[str] | None) -> Json | None:

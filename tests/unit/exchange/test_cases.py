@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from broker import ids
+from broker.cli.ledger import story
 from broker.errors import UnknownCase
 from broker.exchange.cases import CaseQuery, Cases, find_in, show_in
 from broker.exchange.floods import WINDOW, Floods
@@ -151,6 +152,7 @@ async def test_every_strangers_case_leads_to_the_one_event(scene: Scene) -> None
         assert not await scene.sees(case, OWNER)
     with open_reader(scene.folder / "ledger.db") as reader:
         assert [show_in(reader, case)["count"] for case in cases] == [4, 4, 4, 4]
+        assert [len(story(reader, case)[0]) for case in [*cases, ids.new("case")]] == [1, 1, 1, 1, 0]
     assert await scene.find(ALL[0]) != await scene.find(OWNER)
 
 

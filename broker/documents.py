@@ -34,6 +34,7 @@ LONGEST_KEY: Final = 80  # characters of it that a message repeats
 LONGEST_MESSAGE: Final = 1_000
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's own parser where it was built
 _INT: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_NUMERIC: Final = frozenset("+-.0123456789")  # how a number begins
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: Final = {"": None, "~": None, "null": None, "Null": None, "NULL": None,
                  "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}  # fmt: skip
@@ -98,7 +99,8 @@ def parse(text: str | bytes, name: str) -> Document:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        text.encode()  # a lone surrogate is no text, and no pattern or digest could take it
+        else:
+            text.encode()  # a lone surrogate is no text, and no pattern or digest could take it
     except UnicodeError as error:
         start = error.start if isinstance(error, UnicodeDecodeError | UnicodeEncodeError) else 0
         raise ConfigError(f"{name}:1:1: not UTF-8 (byte {start}); save the file as UTF-8") from None
@@ -135,11 +137,16 @@ class _Builder:
         self._name = name
         self._open: list[dict[str, Any] | list[Any]] = []
         self._path: list[str | int | None] = []  # where the next value goes; None while a mapping waits for a key
+        self._above: list[Path] = []  # of each open collection, where it stands itself
         self._documents = 0
         self._ignored = 0  # depth inside something that is already reported
 
     def add(self, event: Any) -> bool:
         """Take one event; True after the last."""
+        if type(event) is yaml.ScalarEvent:  # two of three
+            if not self._ignored:
+                self._leaf(event)
+            return False
         match event:
             case yaml.StreamEndEvent():
                 return True
@@ -154,10 +161,11 @@ class _Builder:
                 else:
                     self._open.pop()
                     self._path.pop()
+                    self._above.pop()
                     self._next()
             case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
                 return not self._collection(event)
-            case yaml.ScalarEvent() | yaml.AliasEvent() if not self._ignored:
+            case yaml.AliasEvent() if not self._ignored:
                 self._leaf(event)
         return False
 
@@ -177,20 +185,22 @@ class _Builder:
             self._strictly_plain(event)
             made: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
             self._put(made, event)
+            self._above.append(self._where())
             self._open.append(made)
             self._path.append(None if isinstance(made, dict) else 0)
         return True
 
     def _leaf(self, event: Any) -> None:
-        if isinstance(event, yaml.AliasEvent):
+        alias = type(event) is yaml.AliasEvent
+        if alias:
             self._problem(event, "aliases (*name) are not read here; write the value out")
-        else:
+        elif event.tag is not None or event.anchor is not None:
             self._strictly_plain(event)
-        text = "" if isinstance(event, yaml.AliasEvent) else event.value
+        text = "" if alias else event.value
         if self._path and self._path[-1] is None:
             self._key(event, text)
         else:
-            self._put(_scalar(text, plain=not getattr(event, "style", None)), event)
+            self._put(text if not alias and event.style else _scalar(text), event)
             self._next()
 
     def _key(self, event: Any, key: str) -> None:
@@ -201,17 +211,21 @@ class _Builder:
         elif key in mapping:
             self._problem(event, f"{dotted(self._where())}: the key stands twice in this mapping; keep one")
         else:
-            self.marks[self._where()] = (event.start_mark.line + 1, event.start_mark.column + 1)
+            self._mark(event)
 
     def _put(self, value: Any, event: Any) -> None:
         if not self._open:
             self.value = value
-            self.marks[()] = (event.start_mark.line + 1, event.start_mark.column + 1)
+            self._mark(event)
         elif isinstance(parent := self._open[-1], list):
             parent.append(value)
-            self.marks[self._where()] = (event.start_mark.line + 1, event.start_mark.column + 1)
+            self._mark(event)
         else:
             parent[cast("str", self._path[-1])] = value
+
+    def _mark(self, event: Any) -> None:
+        mark = event.start_mark
+        self.marks[self._where()] = mark.line + 1, mark.column + 1
 
     def _next(self) -> None:
         if self._path:
@@ -219,7 +233,10 @@ class _Builder:
             self._path[-1] = last + 1 if isinstance(last, int) else None
 
     def _where(self) -> Path:
-        return tuple(part for part in self._path if part is not None)
+        if not self._path:
+            return ()
+        last = self._path[-1]
+        return self._above[-1] if last is None else (*self._above[-1], last)
 
     def _strictly_plain(self, event: Any) -> None:
         if event.tag is not None:
@@ -232,11 +249,12 @@ class _Builder:
             self.problems.append(f"{self._name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}: {message}")
 
 
-def _scalar(text: str, *, plain: bool) -> Any:
-    if not plain:  # quoted, or a block
-        return text
+def _scalar(text: str) -> Any:
+    """What a plain scalar says; a quoted one, or a block, is text."""
     if text in _WORDS:
         return _WORDS[text]
+    if text[0] not in _NUMERIC:
+        return text
     if _INT.fullmatch(text):
         return int(text) if len(text.lstrip("+-")) <= DIGITS else text
     if _FLOAT.fullmatch(text):

@@ -15,6 +15,7 @@
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -34,6 +35,8 @@ LONGEST_PATTERN: Final = 512
 LARGEST_PROGRAM: Final = 2_000  # RE2 instructions
 DEEPEST: Final = 4
 REMEMBERED: Final = 256  # characters; the answer for a longer text is not kept
+_WILD: Final = re.compile(r"(\*\*|\*|\?)")
+_MEANS: Final = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
 FORMS: Final = ("absent", "contains", "glob", "not", "regex")
 
 
@@ -54,6 +57,17 @@ def compile_condition(spec: Any, report: Report, *, only: type | None = None) ->
 
     Every problem goes to `report` with its path below the condition; the answer is then None.
     """
+    if type(spec) in {str, bool, int, float} and (known := _same(spec, only)) is not None:
+        return known
+    return _condition(spec, report, only)
+
+
+@lru_cache(maxsize=16_384, typed=True)  # 1 is not True. Most conditions of most policies are equal to another policy's
+def _same(spec: str | bool | float, only: type | None) -> Condition | None:
+    return _condition(spec, lambda *_: None, only)
+
+
+def _condition(spec: Any, report: Report, only: type | None) -> Condition | None:
     test_and_absent = _compile(spec, (), report, only, 0)
     if test_and_absent is None:
         return None
@@ -184,13 +198,8 @@ def compile_pattern(text: Any, *, largest: int = LARGEST_PROGRAM) -> Any:
         raise ValueError("a pattern is text; write it in quotes")
     if len(text) > LONGEST_PATTERN * 8:  # a glob grows when it is translated
         raise ValueError(f"a pattern is at most {LONGEST_PATTERN} characters long")
-    options = re2.Options()
-    options.log_errors = False  # RE2 would write the pattern to stderr
-    options.never_nl = True
-    options.never_capture = True
-    options.max_mem = 1 << 23
     try:
-        pattern = re2.compile(text, options)
+        pattern = _program(text)
     except (re2.error, UnicodeEncodeError) as error:
         said = error.args[0] if error.args else ""
         raise ValueError(
@@ -199,6 +208,16 @@ def compile_pattern(text: Any, *, largest: int = LARGEST_PROGRAM) -> Any:
     if pattern.programsize > largest:
         raise ValueError("the pattern is too large; repeat less, or split it into a list")
     return pattern
+
+
+@lru_cache(maxsize=1024)  # many policies say refs/tags/v*; one program does for them all
+def _program(text: str) -> Any:
+    options = re2.Options()
+    options.log_errors = False  # RE2 would write the pattern to stderr
+    options.never_nl = True
+    options.never_capture = True
+    options.max_mem = 1 << 23
+    return re2.compile(text, options)
 
 
 def matches(pattern: Any, text: str) -> bool:
@@ -223,16 +242,7 @@ def glob_to_re2(glob: Any) -> str:
         raise ValueError(f"a glob is at most {LONGEST_PATTERN} characters long")
     if "***" in glob:
         raise ValueError("*** means nothing: * stays inside one / segment, ** crosses them")
-    parts = []
-    rest = glob
-    while rest:
-        if rest.startswith("**"):
-            parts.append(".*")
-            rest = rest[2:]
-        else:
-            parts.append({"*": "[^/]*", "?": "[^/]"}.get(rest[0]) or re2.escape(rest[0]))
-            rest = rest[1:]
-    return "".join(parts)
+    return "".join(_MEANS.get(part) or re2.escape(part) for part in _WILD.split(glob))  # every other one is a wildcard
 
 
 def _exact(spec: Any) -> frozenset[str | int | float | bool] | None:

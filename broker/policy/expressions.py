@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from broker.documents import suggestion
@@ -80,6 +80,7 @@ class Expression:
         return {True: "true", False: "false"}[result] if isinstance(result, bool) else "not yes or no"
 
 
+@lru_cache(maxsize=1024)  # a set of policies repeats few expressions often
 def compile_expression(source: str) -> Expression:
     """Compile and check an expression. Raises ValueError with what is wrong and what to write instead."""
     if len(source) > LONGEST:

@@ -54,6 +54,8 @@ class Guardrails:
 
     def limits(self, folder: str) -> Iterator[tuple[str, FolderLimits]]:
         """Every entry whose folder holds `folder` (relative to the policies, "." for their root)."""
+        if not self.folders:
+            return
         here = PurePosixPath(folder)
         for name, limits in self.folders.items():
             if here.is_relative_to(PurePosixPath(name)):

@@ -149,8 +149,9 @@ def _unsilenced(
     """The findings that no comment silences, and the comments that are themselves findings."""
     comments = silence.silences(text)
     used: set[int] = set()
+    good = {(said.covers, said.rule): said for said in comments if said.good}
     for one in found:
-        by = next((said for said in comments if said.good and said.rule == one.rule and _covers(said, one)), None)
+        by = good.get((one.place.line, one.rule))
         if by is None:
             yield one
         else:
@@ -174,10 +175,6 @@ def _unsilenced(
                 "remove the comment, or put it right above the line that the finding points at",
                 text,
             )  # fmt: skip
-
-
-def _covers(said: Silence, one: Finding) -> bool:
-    return said.covers == one.place.line
 
 
 def _about(  # noqa: PLR0917  as above

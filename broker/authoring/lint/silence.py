@@ -9,6 +9,7 @@
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,8 +19,9 @@ import yaml
 from broker.authoring.finding import Fix
 
 _MARK: Final = re.compile(r"(?:^|(?<=\s))#\s*jobkey:")
-_ALLOW: Final = re.compile(r"#\s*jobkey:\s*allow\s+(?P<rule>[^\s]+)(?:\s+because\s+(?P<reason>.*?))?\s*")
+_ALLOW: Final = re.compile(r"#\s*jobkey:\s*allow\s+(?P<rule>[^\s]+)(?:\s+because\s+(?P<reason>\S.*))?")
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LAST: Final = (1 << 62, 0)  # later than any place in a file
 FORM: Final = "# jobkey: allow RULE because REASON"
 
 
@@ -43,19 +45,20 @@ def silences(text: str) -> tuple[Silence, ...]:
     if "jobkey:" not in text:
         return ()
     lines = text.splitlines()
-    inside = _texts(text)
+    inside = list(_scalars(text.removeprefix("\ufeff")))
+    covered = _covered(lines)
     found = []
     for number, line in enumerate(lines, 1):
         for match in _MARK.finditer(line):
-            if any(first <= (number, match.start() + 1) < last for first, last in inside):
+            at = bisect_right(inside, ((number, match.start() + 1), _LAST)) - 1
+            if at >= 0 and (number, match.start() + 1) < inside[at][1]:
                 continue
-            said = _ALLOW.fullmatch(line, match.start())
-            alone = not line[: match.start()].strip()
+            said = _ALLOW.fullmatch(line.rstrip(), match.start())
             found.append(
                 Silence(
                     line=number,
                     column=match.start() + 1,
-                    covers=_next(lines, number) if alone else number,
+                    covers=number if line[: match.start()].strip() else covered[number - 1],
                     rule=said["rule"] if said else None,
                     reason=(said["reason"] or "") if said else "",
                 )
@@ -72,20 +75,20 @@ def removal(text: str, file: str, silence: Silence) -> Fix:
     )
 
 
-def _next(lines: list[str], number: int) -> int:
-    """The first line after `number` that holds more than a comment."""
-    for later in range(number, len(lines)):
-        if (bare := lines[later].strip()) and not bare.startswith("#"):
-            return later + 1
-    return number
-
-
-def _texts(text: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where scalars begin and end. `#` inside one is no comment."""
-    return list(_scalars(text.removeprefix("\ufeff")))
+def _covered(lines: list[str]) -> list[int]:
+    """For each line, the first one after it that holds more than a comment; itself where there is none. From 1."""
+    covered: list[int] = []
+    below = 0
+    for number in range(len(lines), 0, -1):
+        covered.append(below or number)
+        bare = lines[number - 1].strip()
+        if bare and not bare.startswith("#"):
+            below = number
+    return covered[::-1]
 
 
 def _scalars(text: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where texts begin and end, in order. A `#` inside one is no comment."""
     loader = _Loader(text)
     try:
         while not isinstance(event := loader.get_event(), yaml.StreamEndEvent):

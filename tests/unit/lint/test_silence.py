@@ -66,3 +66,19 @@ def test_guardrails_are_silenced_in_their_own_file() -> None:
     assert "guardrails-any-owner" in rules(guardrails=loud)
     assert "guardrails-any-owner" not in rules(guardrails=quiet)
     assert "silence-without-effect" in rules(guardrails=idle)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1 # jobkey: allow x because" + " " * 500_000,
+        "a: 1 # jobkey: allow x because y" + " " * 500_000 + "z",
+        "# jobkey: allow x because y\n" * 30_000 + "a: 1",
+        'a: "' + "# jobkey: " * 80_000 + '"\n',
+        "a: [" + "1, " * 100_000 + "]\nb: '" + "# jobkey: " * 20_000 + "'\n",
+        "#" * 500_000 + " jobkey:",
+    ],
+)
+def test_a_large_file_takes_time_with_its_size(text: str) -> None:
+    """Each of these took minutes where every comment was held against every line or text of the file."""
+    assert len(silences(text)) <= 30_000

@@ -14,7 +14,6 @@ from broker.authoring.lint.stated import Stated
 from broker.policy.policyset import Statement
 from broker.proof import Verdict, beyond
 
-
 MOST_ASKED: Final = 8  # statements that are tried alone, to name the one that makes another redundant
 
 

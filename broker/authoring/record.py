@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from broker.authoring.origins import TRIGGERS, Leaf, Origins, at, leaves, origins, put
+from broker.authoring.origins import Leaf, Origins, at, leaves, origins, put
 from broker.issuers.seam import Claims, IssuerKind
 from broker.model import GrantRequest, VerifiedToken
 from broker.policy.compile import World
@@ -29,12 +29,19 @@ _INCIDENTAL: Final = re.compile(
     re.IGNORECASE,
 )
 
-
+_ADDRESS: Final = re.compile(r"email$", re.IGNORECASE)
 Keep = Callable[[Leaf, Origins], bool]
 
 
 def written_claims(kind: IssuerKind, claims: Claims, *, issuer: str, world: World, keep: Keep) -> dict[str, Any]:
     """`claims:` of an example whose token says the same as these in every leaf that `keep` wants, by what is made of it."""
+    return next(_written(kind, claims, issuer=issuer, world=world, keep=keep))
+
+
+def _written(
+    kind: IssuerKind, claims: Claims, *, issuer: str, world: World, keep: Keep, bare: bool = False
+) -> Iterator[dict[str, Any]]:
+    """One for each of the kind's examples to begin with, the shortest first. `bare`: with nothing that the token lacks."""
     made = origins(kind, claims)
     kept = [leaf for leaf in sorted(leaves(claims)) if keep(leaf, made)]
     if issuer in world.issuer_urls:
@@ -43,7 +50,7 @@ def written_claims(kind: IssuerKind, claims: Claims, *, issuer: str, world: Worl
     for number, (name, base) in enumerate(kind.examples.items()):
         meant, of_base = dict(base), origins(kind, base)
         for leaf in leaves(base):
-            if at(claims, leaf) is None and keep(leaf, of_base):  # not in the token, and not by accident
+            if at(claims, leaf) is None and (bare or keep(leaf, of_base)):  # not in the token, and not by accident
                 meant = put(meant, leaf, None)
         for leaf in kept:
             meant = put(meant, leaf, at(claims, leaf))
@@ -51,11 +58,15 @@ def written_claims(kind: IssuerKind, claims: Claims, *, issuer: str, world: Worl
         written |= dict.fromkeys(sorted(base.keys() - meant.keys()))
         like = name if name.startswith(kind.name) else f"{kind.name}-{name}"
         found.append((len(written), number, {LIKE: like, **written}))
-    return min(found)[2] if found else {leaf[0]: claims[leaf[0]] for leaf in kept}
+    yield from (written for _, _, written in sorted(found, key=lambda item: item[:2]))
+    if not found:  # a kind without examples
+        yield {leaf[0]: claims[leaf[0]] for leaf in kept}
 
 
 def accident(leaf: Leaf, made: Origins) -> bool:
     """Whether a leaf says who ran what when, and nothing about whose job it is."""
+    if _ADDRESS.search(leaf[-1]):
+        return True  # a person's, even where it is what the job goes by
     words = {word for word, paths in made.items() if leaf in paths}
     if words - RUN - PERSON:
         return False
@@ -64,8 +75,7 @@ def accident(leaf: Leaf, made: Origins) -> bool:
 
 def reads(policy: Policy, token: VerifiedToken, kind: IssuerKind) -> frozenset[Leaf]:
     """Every leaf of the token's claims that the policy's decision depends on: conditions, `when`, triggers, `with`."""
-    made = origins(kind, token.claims)
-    found: set[Leaf] = set(made.get(TRIGGERS, ()))
+    found: set[Leaf] = set()
     before = _judged(policy, token)
     for leaf in leaves(token.claims):
         value = at(token.claims, leaf)
@@ -143,15 +153,21 @@ def recorded(
 ) -> dict[str, Any]:
     """An entry of `examples:` for this token. Without a policy nothing is known to read it, and only accidents are left out."""
     found = frozenset[Leaf]() if policy is None else reads(policy, token, kind)
-    written = written_claims(
-        kind,
-        token.claims,
-        issuer=token.issuer,
-        world=world,
-        keep=lambda leaf, made: leaf in found or not accident(leaf, made),
+
+    def keep(leaf: Leaf, made: Origins) -> bool:
+        return leaf in found or not accident(leaf, made)
+
+    written = next(
+        (
+            one
+            for bare in (False, True)
+            for one in _written(kind, token.claims, issuer=token.issuer, world=world, keep=keep, bare=bare)
+            if _same(policy, token, kind, world, one)
+        ),
+        None,
     )
-    if policy is not None and not _same(policy, token, kind, world, written):
-        # The decision hangs on several accidents together, or on one that is missing; then all of them are evidence.
+    if written is None:
+        # The decision hangs on several accidents together; then all of them are evidence.
         written = written_claims(kind, token.claims, issuer=token.issuer, world=world, keep=lambda leaf, made: True)  # noqa: ARG005  a Keep
     example: dict[str, Any] = {"name": name}
     if policy is None or len({statement.issuer for statement in policy.statements} | {token.issuer}) > 1:
@@ -161,8 +177,13 @@ def recorded(
     return example
 
 
-def _same(policy: Policy, token: VerifiedToken, kind: IssuerKind, world: World, written: Mapping[str, Any]) -> bool:
-    return _judged(policy, as_token(token.issuer, kind, world, written)) == _judged(policy, token)
+def _same(
+    policy: Policy | None, token: VerifiedToken, kind: IssuerKind, world: World, written: Mapping[str, Any]
+) -> bool:
+    again = as_token(token.issuer, kind, world, written)
+    if again.unsafe_triggers != token.unsafe_triggers:
+        return False
+    return policy is None or _judged(policy, again) == _judged(policy, token)
 
 
 def as_token(issuer: str, kind: IssuerKind, world: World, written: Mapping[str, Any]) -> VerifiedToken:
@@ -182,7 +203,7 @@ def title(subject: VerifiedToken, taken: Callable[[str], bool]) -> str:
         f"on {job.ref}" if job.ref else "",
         f"in {job.environment}" if job.environment else "",
     ]
-    if not job.ref and job.project:
+    if not job.ref and job.project and "@" not in job.project:  # which may be a person's address
         words.insert(1, f"of {job.project}")
     plain = " ".join(word for word in words if word)
     plain = "".join(character if character.isprintable() else "?" for character in plain)[:180]

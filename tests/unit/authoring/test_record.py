@@ -83,6 +83,7 @@ def test_what_the_token_lacks_is_taken_away() -> None:
     written = example(real(workflow_ref=..., environment=..., actor=...), policy(job="actor: {absent: true}"))["claims"]
     assert written["workflow_ref"] is None
     assert written["actor"] is None
+    assert not any(name in json.dumps(written) for name in PERSONAL)
 
 
 ALLOWED = [
@@ -134,6 +135,27 @@ def test_without_a_policy_the_accidents_are_left_out_and_the_issuer_is_named() -
     assert found["issuer"] == "github"
     assert found["claims"]["ref"] == "refs/heads/try-it"
     assert not any(name in json.dumps(found) for name in PERSONAL)
+
+
+def test_an_address_is_left_out_even_where_a_job_goes_by_it() -> None:
+    google = ISSUERS["google"]
+    person = {**google.examples["google-person"], "email": "kim@acme.example", "sub": "119", "iss": google.url}
+    token = example_token("google", google, person)
+    text = """\
+policy: payments
+owners: [a@b]
+trust: [{issuer: google, job: {project_id: "100000000000000000001"}}]
+grants: {deploy: {backend: token, ttl: 5m}}
+examples: [{name: nobody, claims: {$like: google-person}, expect: refuse}]
+"""
+    against = check_text(PolicyText("p.yaml", "p.yaml", text.encode()), WORLD).policy
+    found = recorded(against, token, google, WORLD, name=title(token, lambda _: False), expect=())
+    assert "kim" not in json.dumps(found)
+    assert found["claims"]["$like"] == "google-person"
+    assert found["claims"]["sub"] == "119"
+    named = text.replace('project_id: "100000000000000000001"', 'project: kim@acme.example, project_id: "1"')
+    against = check_text(PolicyText("p.yaml", "p.yaml", named.encode()), WORLD).policy
+    assert recorded(against, token, google, WORLD, name="x", expect=())["claims"]["email"] == "kim@acme.example"
 
 
 def test_a_name_says_what_it_was_and_is_one_of_its_own() -> None:

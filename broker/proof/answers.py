@@ -13,7 +13,8 @@ from broker.policy.policyset import Bound, Statement
 from broker.proof import boxes
 from broker.proof.boxes import TRIGGER, WHEN, Box, Restrictions, admitted, box_of
 from broker.proof.carries import carries_of
-from broker.proof.realise import hints, realise
+from broker.proof.realise import realise
+from broker.proof.samples import samples_of
 from broker.proof.terms import Budget, Exhausted
 
 MOST_BOXES: Final = 12  # candidates that are tried to be made into claims
@@ -153,7 +154,7 @@ class _Question:
         try:
             for key, region in box.items():
                 if key in shown or key.startswith(_PARAMS):
-                    values[key] = region.example(hints(self.kind, key) if self.kind is not None else ())
+                    values[key] = region.example(samples_of(self.kind).hints(key) if self.kind is not None else ())
         except Exhausted:
             settled = False
         told = {key: carry.told(values[carry.claim]) for key, carry in carries.items() if carry.claim in values}

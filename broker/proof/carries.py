@@ -7,7 +7,7 @@ proofs.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from operator import or_
 from typing import Any, Final
@@ -19,6 +19,8 @@ from broker.proof.regions import ANY_VALUE, NO_VALUE, TEXT, Region
 
 Case = tuple[Region, Any]  # the claim's values, and the field's for all of them; SAME where it is the value itself
 SAME: Final = object()
+_ITSELF: Final[tuple[Case, ...]] = ((TEXT, SAME),)
+_NO_TEXT: Final = ~TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Carry:
 
     def pulled_back(self, region: Region) -> Region:
         """The claim's values for which the field is in `region`."""
+        if self.cases is _ITSELF:  # most are, and a thousand statements ask
+            return replace(_NO_TEXT, text=region.text) if region.absent else Region(text=region.text)
         found = NO_VALUE
         rest = ANY_VALUE
         for values, said in self.cases:
@@ -61,7 +65,7 @@ def _words(*texts: str) -> Region:
 
 
 def _text(claim: str) -> Carry:
-    return Carry(f"claims.{claim}", ((TEXT, SAME),))
+    return Carry(f"claims.{claim}", _ITSELF)
 
 
 def _flag(claim: str) -> Carry:

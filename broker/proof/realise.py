@@ -10,11 +10,11 @@ from itertools import chain, islice, product
 from typing import Any, Final
 
 from broker.issuers.seam import IssuerKind
-from broker.model import JobIdentity, VerifiedToken
-from broker.policy.claims import reader
+from broker.model import VerifiedToken
 from broker.policy.examples import example_token
 from broker.proof.boxes import TRIGGER, WHEN, Box
 from broker.proof.guesses import guesses
+from broker.proof.samples import Sample, sample, samples_of
 from broker.proof.sources import Change, Path, Source, respelled, sources_of
 from broker.proof.terms import Budget
 
@@ -24,7 +24,6 @@ _FAR: Final = 100  # an unsafe trigger too many is worse than any value
 _TELLING: Final = 6  # characters; a shorter value stands inside others by chance
 
 Claims = Mapping[str, Any]
-Choice = list[Change]
 
 
 def realise(
@@ -47,17 +46,19 @@ def realise(
 
 
 def _candidates(box: Box, kind: IssuerKind, url: str | None, budget: Budget) -> Iterator[Claims]:
-    if not kind.examples:
-        return
-    near = sorted(kind.examples.values(), key=lambda claims: _distance(box, kind, claims))
+    near = sorted(samples_of(kind).all, key=lambda one: _distance(box, one))
     later: list[Iterator[Claims]] = []
     for example in near:
-        base = {**example, "iss": url} if url is not None else dict(example)
-        choices = _choices(box, kind, base, budget)
-        first = [choice[0] for choice in choices]
-        yield _consistent(base, first, box)
-        yield _changed(base, first)
-        later.append(_varied(base, choices))
+        base = example if url is None else sample(kind, {**example.claims, "iss": url})
+        first: list[Change] = []
+        rest: list[Iterator[Change]] = []
+        for choice in _choices(box, kind, base, budget):
+            if (change := next(choice, None)) is not None:
+                first.append(change)
+                rest.append(choice)
+        yield _consistent(base.claims, first, box)
+        yield _changed(base.claims, first)
+        later.append(_varied(base.claims, first, rest))
     while later:  # in turn, or the first example's variations would take all the tries
         for varied in list(later):
             claims = next(varied, None)
@@ -67,82 +68,67 @@ def _candidates(box: Box, kind: IssuerKind, url: str | None, budget: Budget) -> 
                 yield claims
 
 
-def _distance(box: Box, kind: IssuerKind, claims: Claims) -> int:
+def _distance(box: Box, example: Sample) -> int:
     """How much of an example has to be changed."""
-    job, triggers = _identity(kind, claims), kind.unsafe_triggers(claims)
     wanted = {key.removeprefix(TRIGGER) for key, region in box.items() if key.startswith(TRIGGER) and True in region}
-    lacking = [name for name in wanted if name not in triggers and False not in box[TRIGGER + name]]
-    unlike = sum(
-        _value(key, job, claims) not in region for key, region in box.items() if key.startswith(("job.", "claims."))
-    )
-    return unlike + _FAR * (len(set(triggers) - wanted) + len(lacking))
+    lacking = [name for name in wanted if name not in example.triggers and False not in box[TRIGGER + name]]
+    unlike = sum(example.value(key) not in region for key, region in box.items() if key.startswith(("job.", "claims.")))
+    return unlike + _FAR * (len(example.triggers - wanted) + len(lacking))
 
 
-def _identity(kind: IssuerKind, claims: Claims) -> JobIdentity:
-    try:
-        return kind.identity(claims)
-    except Exception:  # noqa: BLE001  a generic kind's map need not fit the examples
-        return JobIdentity()
-
-
-def _value(key: str, job: JobIdentity, claims: Claims) -> Any:
-    where, _, name = key.partition(".")
-    return getattr(job, name, None) if where == "job" else reader(name)(claims)
-
-
-def _choices(box: Box, kind: IssuerKind, base: Claims, budget: Budget) -> list[Choice]:
+def _choices(box: Box, kind: IssuerKind, base: Sample, budget: Budget) -> Iterator[Iterator[Change]]:
     """For each key of the box what could be written for it, best first. An empty change keeps what is there."""
-    job, triggers = _identity(kind, base), kind.unsafe_triggers(base)
-    found: list[Choice] = []
-    for key, region in box.items():
-        where, _, name = key.partition(".")
-        if where not in {"job", "claims"}:
-            continue
-        keep: Choice = [()] if _value(key, job, base) in region else []
-        worth_trying = hints(kind, key)
-        if where == "claims":
-            path = claim_path(name, base)
-            worth_trying += _told(box, kind, path, budget)
-            changes: Choice = [((path, value),) for value in islice(region.examples(worth_trying, budget), MOST_VALUES)]
-        else:
-            values = list(islice(region.examples(worth_trying, budget), MOST_VALUES))
-            changes = _field_changes(kind, base, (name, getattr(job, name, None)), values)
-        if keep or changes:
-            found.append(keep + changes)
+    for key in box:
+        if key.startswith(("job.", "claims.")):
+            yield _for_key(key, box, kind, base, budget)
     for key, region in box.items():
         for asked, worth in guesses(key.removeprefix(WHEN)) if key.startswith(WHEN) else ():
-            where, _, name = asked.partition(".")
-            changes = _field_changes(kind, base, (name, None), worth)
-            found.append([(), *(changes if where == "job" else [(((name,), value),) for value in worth])])
+            yield _guessed(asked, worth, kind, base)
         name = key.removeprefix(TRIGGER)
-        missing = key.startswith(TRIGGER) and False not in region and name not in triggers
-        if missing and (changes := _field_changes(kind, base, ("trigger", None), [name])):
-            found.append(changes)
-    return found
+        if key.startswith(TRIGGER) and False not in region and name not in base.triggers:
+            yield _field_changes(kind, base.claims, ("trigger", None), [name])
 
 
-def _field_changes(kind: IssuerKind, base: Claims, field: tuple[str, Any], values: Iterable[Any]) -> Choice:
+def _guessed(key: str, values: Iterable[Any], kind: IssuerKind, base: Sample) -> Iterator[Change]:
+    yield ()
+    where, _, name = key.partition(".")
+    if where == "job":
+        yield from _field_changes(kind, base.claims, (name, None), values)
+        return
+    for value in values:
+        yield (((name,), value),)
+
+
+def _for_key(key: str, box: Box, kind: IssuerKind, base: Sample, budget: Budget) -> Iterator[Change]:
+    where, _, name = key.partition(".")
+    old = base.value(key)
+    if old in box[key]:
+        yield ()
+    worth_trying = list(samples_of(kind).hints(key))
+    if where == "job":
+        values = islice(box[key].examples(worth_trying, budget), MOST_VALUES)
+        yield from _field_changes(kind, base.claims, (name, old), values)
+        return
+    path = claim_path(name, base.claims)
+    worth_trying += _told(box, kind, path, budget)
+    for value in islice(box[key].examples(worth_trying, budget), MOST_VALUES):
+        yield ((path, value),)
+
+
+def _field_changes(kind: IssuerKind, base: Claims, field: tuple[str, Any], values: Iterable[Any]) -> Iterator[Change]:
     """Ways to give a field (its name, and its value in `base`) each of these values."""
     name, old = field
-    found: Choice = []
     for value in values:
-        written = (source.write(value) for source in sources_of(kind).get(name, ()))
-        found += [change for change in written if change is not None]
+        written = [source.write(value) for source in sources_of(kind).get(name, ())]
         if isinstance(old, str) and isinstance(value, str):
-            found += [change for change in respelled(base, old, value) if change]
-    return found
+            written += respelled(base, old, value)
+        yield from filter(None, written)
 
 
 def _told(box: Box, kind: IssuerKind, path: Path, budget: Budget) -> list[Any]:
     """What fields of the job that this claim tells have to be."""
     fields = [field for field, sources in sources_of(kind).items() if Source(path) in sources and f"job.{field}" in box]
     return [value for field in fields for value in islice(box[f"job.{field}"].examples((), budget), 3)]
-
-
-def hints(kind: IssuerKind, key: str) -> list[Any]:
-    """The values that the kind's examples have there."""
-    known = (_value(key, _identity(kind, claims), claims) for claims in kind.examples.values())
-    return [value for value in known if value is not None]
 
 
 def claim_path(name: str, claims: Claims) -> Path:
@@ -184,9 +170,9 @@ def _consistent(base: Claims, changes: list[Change], box: Box) -> dict[str, Any]
     return claims
 
 
-def _varied(base: Claims, choices: list[Choice]) -> Iterator[dict[str, Any]]:
+def _varied(base: Claims, first: list[Change], rest: list[Iterator[Change]]) -> Iterator[dict[str, Any]]:
     """One choice after the other changed alone, then all of them together."""
-    first = [choice[0] for choice in choices]
+    choices = [[one, *others] for one, others in zip(first, rest, strict=True)]
     for number, choice in enumerate(choices):
         for change in choice[1:]:
             yield _changed(base, [*first[:number], change, *first[number + 1 :]])

@@ -185,9 +185,11 @@ _MOST_KEPT: Final = 4096
 
 
 def region_of_condition(condition: Condition) -> Region:
-    """The same of a compiled condition, remembered by what its author wrote."""
+    """The same of a compiled condition, remembered by what its author wrote. Raises ValueError for one without `spec`."""
     if isinstance(condition.spec, str):
         return Region(text=Words(frozenset({condition.spec})))
+    if condition.spec is None:  # it would pass for one that nothing satisfies, and prove too much
+        raise ValueError("only a condition that was compiled from a policy can be reasoned about")
     found = _kept.get(condition.shown)
     if found is None:
         if len(_kept) >= _MOST_KEPT:

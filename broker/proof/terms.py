@@ -38,7 +38,7 @@ class Budget:
 class Term:
     """One language. Made by the functions below only."""
 
-    __slots__ = ("dead", "moves", "nullable", "op", "parts")
+    __slots__ = ("dead", "found", "moves", "nullable", "op", "parts")
 
     def __init__(self, op: str, parts: Any, *, nullable: bool) -> None:
         self.op = op
@@ -46,6 +46,7 @@ class Term:
         self.nullable = nullable  # whether it holds the empty text
         self.moves: Moves | None = None
         self.dead = False  # proved to be empty
+        self.found: str | None = None  # its shortest text, once it was asked for
 
 
 Moves = tuple[tuple[int, ...], tuple[Term, ...]]  # from each first symbol on, up to the next: what may follow
@@ -277,6 +278,8 @@ def shortest(term: Term, budget: Budget) -> str | None:
 
     Raises Exhausted. Breadth first, so that the answer is the shortest; the states of an empty language are kept as dead.
     """
+    if term.found is not None or term.dead:
+        return term.found
     seen = {term}
     layer = [(term, "")]
     while layer:
@@ -284,7 +287,8 @@ def shortest(term: Term, budget: Budget) -> str | None:
         for state, text in layer:
             for char, target in _steps(state, budget):
                 if target.nullable:
-                    return text + char
+                    term.found = text + char
+                    return term.found
                 if target not in seen and not target.dead:
                     seen.add(target)
                     budget.spend(1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from broker.policy.conditions import Condition
 from broker.proof import disjoint, languages_equal, region_of, within
 from broker.proof.regions import ANY_VALUE, MOST_SHAPES, NO_VALUE, region_of_condition
 from broker.proof.terms import Exhausted
@@ -112,3 +113,9 @@ def test_everything_and_nothing() -> None:
     assert NO_VALUE.is_empty()
     assert (~ANY_VALUE).is_empty()
     assert all(value in ANY_VALUE and value not in NO_VALUE for value in VALUES)
+
+
+def test_a_condition_without_its_source_is_no_basis_for_a_proof() -> None:
+    bare = Condition(lambda _: True, lambda _: True, admits_absent=False, shown="anything")
+    with pytest.raises(ValueError, match="compiled from a policy"):
+        region_of_condition(bare)

@@ -12,7 +12,7 @@ from typing import Final
 from broker import ids
 from broker.authoring.subject import of_claims, read_subject
 from broker.cli.ledger import PAGE, ledger
-from broker.cli.policy.setting import Setting, read_object, read_text, read_token
+from broker.cli.policy.setting import Setting, read_object, read_text, token_of
 from broker.documents import parse
 from broker.errors import ConfigError, UnknownCase
 from broker.ledger.reader import Reader
@@ -65,10 +65,7 @@ def read_question(
     if then and sources.event is None and sources.case is None:
         raise ConfigError("explain: --then goes with --event or --case: the ledger knows what decided them")
     if sources.claims is not None:
-        if grant is not None:
-            return Question(token=read_token(sources.claims, issuer, grant, found, setting.world), grants=named)
-        given = read_object(read_text(sources.claims), str(sources.claims))
-        return Question(token=of_claims(given, str(sources.claims), setting.world, issuer=issuer, origin="").token)
+        return Question(token=_of_claims(sources.claims, issuer, grant, setting.world, found), grants=named)
     if sources.token is not None:
         text = read_text(sources.token)
         if text.lstrip().startswith("{"):
@@ -80,6 +77,17 @@ def read_question(
         question = _of_event(event, setting.world, issuer)
         decided = _then(reader, event, setting.world, found) if then else None
     return replace(question, grants=named or question.grants, then=decided)
+
+
+def _of_claims(path: Path, issuer: str | None, grant: str | None, world: World, found: PolicySet) -> VerifiedToken:
+    """Claims as JSON, or what `jobkey whoami --json` prints. A grant's policy helps to tell which issuer is meant."""
+    text, name = read_text(path), "standard input" if str(path) == "-" else str(path)
+    given = read_object(text, str(path))
+    if "presents" in given or {"job", "kind"} <= given.keys():
+        return read_subject(text, name, world, issuer=issuer).token
+    if grant is not None:
+        return token_of(given, path, issuer, grant, found, world)
+    return of_claims(given, name, world, issuer=issuer, origin="").token
 
 
 def _event(reader: Reader, sources: Sources) -> StoredEvent:

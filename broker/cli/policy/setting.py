@@ -70,9 +70,10 @@ def read_texts(paths: list[Path], problems: list[str]) -> tuple[list[PolicyText]
     return texts, None
 
 
-def read_token(path: Path, issuer: str | None, grant: str, policies: PolicySet, world: World) -> VerifiedToken:
-    """What the broker would make of these claims, their signature taken for granted. Raises ConfigError."""
-    given = read_object(read_text(path), str(path))
+def token_of(  # noqa: PLR0917  one caller
+    given: dict[str, Any], path: Path, issuer: str | None, grant: str, policies: PolicySet, world: World
+) -> VerifiedToken:
+    """What the broker would make of these claims, their signature taken for granted. Raises ConfigError; `path` is named."""
     if issuer is None:
         by_url = [name for name, url in world.issuer_urls.items() if url == given.get("iss")]
         entry = policies.grants.get(grant)

@@ -161,6 +161,14 @@ def test_without_a_grant_every_grant_of_the_nearest_policy_is_tried(run: Run, pl
     assert out.count("refused: payments/") == 2
 
 
+@pytest.mark.parametrize("grant", [[], ["-g", "payments/deploy"]], ids=["near", "named"])
+def test_what_whoami_prints_is_taken_too(run: Run, place: Place, grant: list[str]) -> None:
+    shown = json.dumps({"named": None, "presents": place.claims()})
+    code, out = run("--claims", "-", "-c", place.config, *grant, stdin=shown)
+    assert code == 0, out
+    assert "allowed: payments/deploy" in out
+
+
 def test_a_token_is_decoded_and_never_printed(run: Run, place: Place, tmp_path: Path) -> None:
     token = jwt(place.claims(ref="refs/heads/release"))
     file = tmp_path / "token.jwt"

@@ -228,4 +228,8 @@ def load_settings(path: Path) -> Settings:
     """Read and check `broker.yaml`. Raises ConfigError."""
     document = parse(read_file(path), str(path))
     folder = path.resolve().parent
-    return Settings(validated(BrokerFile, document, context={"folder": folder}), document, folder)
+    file = validated(BrokerFile, document, context={"folder": folder})
+    try:
+        return Settings(file, document, folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise ConfigError(f"{path}:1:1: a path that it names cannot be followed: {error}") from None

@@ -38,8 +38,10 @@ def push(
     texts, body = read_folder(path, problems), b""
     try:
         body = encoded(texts)
-    except UnicodeDecodeError:
-        problems.append(f"{path}:1:1: some policy is not UTF-8; find it with: jobkey-broker policy check {path}")
+    except UnicodeError:
+        problems.append(
+            f"{path}:1:1: some policy, or its name, is not UTF-8; find it with: jobkey-broker policy check {path}"
+        )
     if problems:
         raise ConfigError(*problems)
     said = run(asking.ask(address(broker), "/v1/policies/check", body=body))

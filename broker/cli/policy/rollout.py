@@ -65,7 +65,8 @@ def tell_rollout(
         with ledger(data, config) as reader:
             trials = _read(reader, chosen)
     except ConfigError as error:
-        typer.echo(str(error), err=True)
+        for problem in error.problems:
+            typer.echo(clean(problem), err=True)
         raise typer.Exit(2) from None
     now, least = datetime.now(UTC), timedelta(days=days)
     if format_ is Format.JSON:

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import typer
-
-from broker.authoring.subject import LARGEST, Subject, of_claims, read_subject
+from broker.authoring.subject import Subject, of_claims, read_subject
+from broker.cli.policy.setting import read_text
 from broker.errors import ConfigError
 from broker.policy.compile import World
 
@@ -12,19 +11,7 @@ from broker.policy.compile import World
 def shown_subject(source: Path, world: World, issuer: str | None) -> Subject:
     """What a file or standard input holds. Raises ConfigError, which repeats nothing of it."""
     name = "standard input" if str(source) == "-" else str(source)
-    try:
-        if str(source) == "-":
-            data = typer.get_binary_stream("stdin").read(LARGEST + 1)
-        else:
-            with source.open("rb") as file:
-                data = file.read(LARGEST + 1)
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{name}:1:1: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{name}:1:1: not UTF-8") from None
-    if len(data) > LARGEST:
-        raise ConfigError(f"{name}:1:1: larger than {LARGEST >> 20} MiB; no token is")
+    text = read_text(source)
     if not text.strip():
         raise ConfigError(f"{name}:1:1: nothing is there; did the command before the pipe fail?")
     return read_subject(text, name, world, issuer=issuer)

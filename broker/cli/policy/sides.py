@@ -24,7 +24,7 @@ class Ground:
     """What both sides are judged by, and what broker.yaml says of where things are."""
 
     world: World  # its guardrails are each side's own
-    policies: Path | None  # broker.yaml's; None without one
+    policies: Path | None  # broker.yaml's; None without one; relative where the broker follows a repository
     guardrails: Path | None
 
 
@@ -61,7 +61,10 @@ def ground(config: Path | None) -> Ground:
         settings = load_settings(config)
         issuers, urls, targets = policy_inputs(settings)
         world = World(issuers=issuers, issuer_urls=urls, targets=targets, guardrails=Guardrails())
-        return Ground(world=world, policies=settings.policies, guardrails=settings.guardrails)
+        limits = settings.guardrails
+        if limits is None and settings.repository is not None and settings.repository.guardrails is not None:
+            limits = Path(settings.repository.guardrails)
+        return Ground(world=world, policies=settings.policies, guardrails=limits)
     from broker.issuers import ISSUERS
 
     public = {name: kind.url for name, kind in ISSUERS.items() if kind.url}
@@ -74,8 +77,15 @@ def read_sides(
 ) -> tuple[Side, Side]:
     """Both, from wherever they are. Raises ConfigError."""
     folders = [Path(name) if Path(name).is_dir() else None for name in (old, new)]
-    limits = guardrails or config.guardrails
     here = next((folder for folder in folders if folder is not None), Path())
+    if None in folders:  # what a followed repository's paths are relative to
+        top = _root(here)
+        config = replace(
+            config,
+            policies=config.policies and top / config.policies,
+            guardrails=config.guardrails and top / config.guardrails,
+        )
+    limits = guardrails or config.guardrails
     if None not in folders:
         below: list[Path] = [folder / policies if policies else folder for folder in folders if folder is not None]
     else:
@@ -93,7 +103,7 @@ def _below(folder: Path, asked: Path | None, configured: Path | None) -> Path:
     """Where the policies are in a checkout of which `folder` is a part: as asked, as broker.yaml says, or by custom."""
     if asked is not None:
         return folder / asked
-    if configured is not None and configured.is_relative_to(folder.resolve()):
+    if configured is not None and (folder == Path() or configured.is_relative_to(folder.resolve())):
         return configured
     custom = folder / DEFAULT
     return custom if custom.is_dir() or folder == Path() else folder
@@ -108,14 +118,9 @@ def _folder(name: str, path: Path, limits: Path | None) -> Side:
 
 
 def _revision(name: str, here: Path, path: Path, limits: Path | None) -> Side:
-    from broker.sources.command import GitFailed
-    from broker.sources.git import read_revision, working
+    from broker.sources.git import read_revision
 
-    git = working(here)
-    try:
-        root = Path(git.run("rev-parse", "--show-toplevel").decode("utf-8", "surrogateescape").removesuffix("\n"))
-    except GitFailed as error:
-        raise ConfigError(f"{here}:1:1: not a checkout ({error.said})") from None
+    root = _root(here)
     inside = _relative(path, root)
     if inside is None:
         raise ConfigError(
@@ -127,6 +132,18 @@ def _revision(name: str, here: Path, path: Path, limits: Path | None) -> Side:
         return Side(name=name, commit=found.commit, texts=found.texts, guardrails=_file(limits))
     named = None if found.guardrails is None else (f"{found.commit[:12]}:{limited}", found.guardrails)
     return Side(name=name, commit=found.commit, texts=found.texts, guardrails=named)
+
+
+def _root(here: Path) -> Path:
+    """The top of the checkout around a folder. Raises ConfigError."""
+    from broker.sources.command import GitFailed
+    from broker.sources.git import working
+
+    try:
+        said = working(here).run("rev-parse", "--show-toplevel")
+    except GitFailed as error:
+        raise ConfigError(f"{here}:1:1: not a checkout ({error.said})") from None
+    return Path(said.decode("utf-8", "surrogateescape").removesuffix("\n"))
 
 
 def _relative(path: Path, root: Path) -> str | None:

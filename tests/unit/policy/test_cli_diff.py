@@ -155,6 +155,20 @@ def test_guardrails_are_those_of_each_revision(run: Run, checkout: Repository) -
     assert "longest_ttl.identity-token: 2h is gone: policies may say more" in out
 
 
+def test_a_broker_that_follows_a_repository_names_paths_inside_it(run: Run, checkout: Repository) -> None:
+    source = "policies: {git: 'https://git.acme.example/policies.git', path: teams, guardrails: limits.yaml}\n"
+    checkout.commit({
+        "broker.yaml": CONFIG.replace("policies: ./policies\nguardrails: ./guardrails.yaml\n", source),
+        "teams/p.yaml": MAIN, "policies/p.yaml": None, "guardrails.yaml": None, "limits.yaml": LIMITS,
+    })  # fmt: skip
+    checkout.commit({"teams/p.yaml": TAGS, "limits.yaml": LIMITS.replace("15m", "30m")})
+    for new in ("HEAD", ".", "teams"):
+        code, out = run("HEAD~1", new, "--config", "broker.yaml")
+        assert code == 1, out
+        assert "1 grant newly allowed to some job; the guardrails give policies more room" in out
+        assert "longest_ttl.identity-token: 15m becomes 30m" in out
+
+
 def test_guardrails_of_two_folders(run: Run, folders: Folders, tmp_path: Path) -> None:
     old, new = folders(MAIN, MAIN)
     for name, text in (("old.yaml", LIMITS), ("new.yaml", LIMITS + "triggers_never_allowed: [issue_comment]\n")):

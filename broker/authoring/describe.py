@@ -5,6 +5,7 @@ described differently (options stand there as written too, since a backend's own
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,7 @@ CLOSED: Final = (
     "Every other job gets nothing. Neither does one that a pull request or another trigger started that can run other"
     " people's code, unless a line says that it may."
 )
+_STEP: Final = re.compile(r"[A-Za-z0-9_-]+")
 TRIAL: Final = "On trial (mode: observe): requests are judged and recorded, and nothing is given."
 
 
@@ -152,7 +154,8 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
     """Every leaf of the options with its path, values as JSON, so that nothing reads like something else."""
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
-            yield from _flat(item, f"{path}.{value_words(key, text=True)}" if path else value_words(key, text=True))
+            name = key if _STEP.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+            yield from _flat(item, f"{path}.{name}" if path else name)
     elif isinstance(value, list) and value:
         for number, item in enumerate(value):
             yield from _flat(item, f"{path}[{number}]")

@@ -18,11 +18,13 @@ from broker.authoring.sentences import duration_words, said
 from broker.authoring.words import condition_words
 from broker.backends import BACKENDS
 from broker.backends.seam import Backend
+from broker.documents import parse, validated
 from broker.durations import parse as duration
 from broker.issuers import ISSUERS
 from broker.model import JOB_FIELDS
 from broker.policy.compile import World
 from broker.policy.conditions import compile_condition
+from broker.policy.document import PolicyFile
 from broker.policy.load import Checked, PolicyText, check_text
 from broker.policy.policyset import Target
 from tests.unit.policy.world import URLS, policy_text, world
@@ -339,3 +341,32 @@ def test_triggers_and_expressions_that_differ_read_differently(
 ) -> None:
     alike = words_of({}, triggers=one, when=first) == words_of({}, triggers=other, when=second)
     assert alike is ((one, first) == (other, second))
+
+
+OPTION = st.sampled_from(["a", "b", "a.b", "a[0]", "", '"a"', "a = 1; b", "{}", "1", "true"])
+TREES = st.recursive(
+    st.one_of(OPTION, st.booleans(), st.integers(0, 2)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(OPTION, inner, max_size=2)),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(one=st.dictionaries(OPTION, TREES, max_size=3), other=st.dictionaries(OPTION, TREES, max_size=3))
+def test_options_that_differ_read_differently(one: dict[str, Any], other: dict[str, Any]) -> None:
+    def shown(options: dict[str, Any]) -> str:
+        text = policy_text(grant=f"with: {json.dumps(options)}")
+        written = validated(PolicyFile, parse(text, "payments.yaml"))
+        nobody = replace(world(), targets=None)
+        return grants_of(describe(written, nobody, file="payments.yaml"))[0][3]
+
+    if shown(one) == shown(other):
+        assert json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [({"a.b": 1}, {"a": {"b": 1}}), ({"a": ["x"]}, {"a[0]": "x"}), ({"a": "1"}, {"a": 1}), ({"a": {}}, {"a": "{}"}), ({"a": []}, {"a": {}})],
+)  # fmt: skip
+def test_options_that_nearly_read_alike(one: dict[str, Any], other: dict[str, Any]) -> None:
+    test_options_that_differ_read_differently.hypothesis.inner_test(one, other)

@@ -44,7 +44,10 @@ def read_setting(config: Path | None, guardrails: Path | None) -> Setting:
 
         settings = load_settings(config)
         issuers, urls, targets = policy_inputs(settings)
-        limits = load_guardrails(guardrails or settings.guardrails)
+        path = guardrails or settings.guardrails
+        if path is None and settings.repository is not None and settings.repository.guardrails is not None:
+            path = Path(settings.repository.guardrails)  # of the working copy, as its policies are
+        limits = load_guardrails(path)
         return Setting(World(issuers=issuers, issuer_urls=urls, targets=targets, guardrails=limits), settings.policies)
     from broker.issuers import ISSUERS
 

@@ -257,3 +257,20 @@ def test_an_id_that_the_ledger_does_not_know(run: Run, place: Place) -> None:
     code, out = run("--case", ids.new("case"), "-c", place.config)
     assert code == 2
     assert "the ledger holds nothing of this id" in out
+
+
+def test_a_broker_that_follows_a_repository_is_explained_by_the_working_copys_guardrails(
+    run: Run, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place.config.parent)
+    followed = '{git: "https://git.acme.example/policies.git", path: policies, guardrails: limits.yaml}'
+    place.config.write_text(BROKER.replace("./policies", followed))
+    Path("limits.yaml").write_text("triggers_never_allowed: [issue_comment]\n")
+    claims = json.dumps(place.claims(event_name="issue_comment"))
+    code, out = run("--claims", "-", "-g", "payments/deploy", "-c", place.config, stdin=claims)
+    assert code == 1
+    assert "the guardrails never allow this trigger" in out
+    Path("limits.yaml").unlink()
+    code, out = run("--claims", "-", "-g", "payments/deploy", "-c", place.config, stdin=claims)
+    assert code == 2
+    assert "limits.yaml:1:1: cannot be read" in out

@@ -368,10 +368,10 @@ async def test_counted_strangers_are_recorded_at_shutdown(scene: Scene) -> None:
     scene.keeper.expect(datetime.now(UTC))
     async with asyncio.timeout(SOON):
         await tried.wait()
-    fresh = {scene.stranger(ago=timedelta()) for _ in range(3)}
+    fresh = [scene.stranger(ago=timedelta()) for _ in range(3)]  # a case each; the event goes by the first
     scene.ledger.full = lambda _: False  # type: ignore[method-assign]
     await scene.keeper.close()
-    assert await scene.counted() == {left: [1], fresh.pop(): [3]}
+    assert await scene.counted() == {left: [1], fresh[0]: [3]}
     scene.prove()
 
 

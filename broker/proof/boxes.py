@@ -6,6 +6,7 @@ Every dimension is taken as free of the others, which allows more jobs than ther
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, get_args, get_type_hints
 
 from broker.issuers.seam import IssuerKind
@@ -78,25 +79,31 @@ def is_empty(box: Box, budget: Budget) -> bool:
 def beyond(box: Box, others: Sequence[Box], budget: Budget) -> Iterator[Box]:
     """Boxes, apart from each other, that hold what is in `box` and in none of `others`. None is proved to be empty.
 
-    Raises Exhausted. Depth first: the other box that leaves least is taken away first, so one that covers all ends it.
+    Raises Exhausted. What leaves one piece is taken away at once; where there are several, depth first, by the other box
+    that leaves least.
     """
-    least: list[Box] | None = None
-    taken: Box = {}
-    left: list[Box] = []
-    for other in others:
-        pieces = _without(box, other, budget)
-        if pieces is None:
-            continue
-        if not pieces:
-            return
-        left.append(other)
-        if least is None or len(pieces) < len(least):
-            least, taken = pieces, other
-    if least is None:
+    left = others
+    while True:
+        whole, several = box, []
+        for other in left:
+            pieces = _without(box, other, budget)
+            if pieces is None:
+                continue
+            if not pieces:
+                return
+            if len(pieces) == 1:
+                box = pieces[0]
+            else:
+                several.append((len(pieces), other))
+        left = [other for _, other in several]
+        if box is whole or not left:
+            break
+    if not left:
         yield box
         return
+    taken = min(several, key=itemgetter(0))[1]
     rest = [other for other in left if other is not taken]
-    for piece in least:
+    for piece in _without(box, taken, budget) or ():
         yield from beyond(piece, rest, budget)
 
 

@@ -160,6 +160,8 @@ def is_empty(language: Language, budget: Budget) -> bool:
     """Whether it is proved that no text belongs to it. Raises Exhausted."""
     if isinstance(language, Words):
         return not language.texts and not language.negated
+    if any(text and contains(language, text) for text in map(_instance, patterns(language))):
+        return False  # seen at a glance, and spares the search
     return all(terms.shortest(term, budget) is None for term in _assumed(language))
 
 

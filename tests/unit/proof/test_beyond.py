@@ -189,3 +189,11 @@ def test_a_thousand_statements_beside_one_another_take_no_time() -> None:
     assert beyond([others[0]], others[1:], kinds=KINDS).verdict is SOME
     assert beyond([others[0]], others, kinds=KINDS).verdict is NONE
     assert time.process_time() - began < 5
+
+
+def test_many_exceptions_of_one_claim_are_taken_away_one_after_the_other() -> None:
+    """A glob without 300 values, and two digits against all their hundred and ten spellings."""
+    assert ask([claims(x={"glob": "v**"})], [claims(x=f"v{n}") for n in range(300)]).verdict is SOME
+    spelled = [f"v{n}" for n in range(100)] + [f"v0{n}" for n in range(10)]
+    assert ask([claims(x={"regex": "v[0-9]{1,2}"})], [claims(x=text) for text in spelled]).verdict is NONE
+    assert ask([claims(x={"regex": "v[0-9]{1,2}"})], [claims(x=text) for text in spelled[:-1]]).verdict is SOME

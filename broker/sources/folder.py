@@ -105,16 +105,15 @@ class FolderSource:
         before, self._texts = self._texts, {}
         trusted = time.time_ns() - RECENT
 
-        def read(path: Path, file: str, problems: list[str], *, within: Path | None = None) -> PolicyText | None:
-            key = str(path)
-            stamp = _stamp(key)
-            known = before.get(key)
+        def read(path: str, file: str, problems: list[str], within: Path) -> PolicyText | None:
+            stamp = _stamp(path)
+            known = before.get(path)
             if known is not None and known[0] == stamp:
                 text: PolicyText | None = known[1]
             else:
-                text = read_one(path, file, problems, within=within)
+                text = read_one(Path(path), file, problems, within=within)
             if text is not None and stamp != _GONE and max(stamp[:2]) < trusted:
-                self._texts[key] = stamp, text
+                self._texts[path] = stamp, text
             return text
 
         return read_folder(self._folder, problems, read=read)

@@ -4,7 +4,7 @@ Owns the reasoning. What a condition means is said by broker.policy, and every a
 
 * Sound: "no identity" is said only where it is proved. What cannot be expressed (a CEL expression, a pattern too large)
   is taken to allow more, never less, and the answer says so.
-* A witness is a set of claims that was put to `decide` before it is shown.
+* A witness that has claims was put to the statements' own `trusts`, which is what `decide` asks. One without is a guess.
 """
 
 from broker.proof.answers import Answer, Verdict, Witness, beyond

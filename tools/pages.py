@@ -35,6 +35,7 @@ _ID: Final = r"\b(?:case|evt|iss|lse|ses)_[0-7][0-9A-HJKMNP-TV-Z]{25}\b"
 # What may differ from run to run: how it looks on the page -> what is accepted in its place.
 _VARYING: Final = (
     (r"20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-9:]{8}(?:\.[0-9]{3})?Z", r"20[0-9-]{8}T[0-9:]{8}(?:\.[0-9]{3})?Z"),
+    (r"\b[0-9a-f]{12}\b", r"[0-9a-f]{12}"),  # a commit
     (r"127\.0\.0\.1:[0-9]+", r"127\.0\.0\.1:[0-9]+"),
     (r"\b[0-9a-f]{64}\b", r"[0-9a-f]{64}"),
     (r"#S256\.[A-Za-z0-9_-]{43}", r"#S256\.[A-Za-z0-9_-]{43}"),
@@ -243,6 +244,8 @@ class Practice:
         kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "PYTHONPATH") if name in os.environ}
         path = os.pathsep.join([str(shims), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         self.env = {**kept, "PATH": path, "HOME": str(top), "COLUMNS": "160", "TERM": "dumb", "PYTHONUTF8": "1"}
+        for role in ("AUTHOR", "COMMITTER"):  # who has git has a name there
+            self.env |= {f"GIT_{role}_NAME": "Dana", f"GIT_{role}_EMAIL": "dana@acme.example"}
         if (ROOT / "broker").is_dir():
             self.env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "clients/python")])
         log = self._closing.enter_context((top / "dev.log").open("wb"))

@@ -30,6 +30,12 @@ FROM ${BASE}
 LABEL org.opencontainers.image.title="Jobkey" \
       org.opencontainers.image.description="A broker between CI jobs and everything they need a secret for" \
       org.opencontainers.image.licenses="Apache-2.0"
+# git and ssh are for policies that live in a repository: a broker with a folder of them runs neither.
+# The base decides their versions, as it does for its libraries; a release pins the base.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates git openssh-client \
+ && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/jobkey /opt/jobkey
 COPY --from=build --chown=65532:65532 /empty /data
 ENV PATH=/opt/jobkey/bin:$PATH \

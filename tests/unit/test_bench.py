@@ -11,8 +11,10 @@ import pytest
 from bench import server
 from bench.issuer import Algorithm, BenchIssuer
 from bench.load import Plan, drive
+from bench.many import policies, project_id, world
 from bench.measure import cpu_seconds, percentile, resident_megabytes
 from bench.report import Goal
+from broker.policy.load import Loader
 
 
 def plan(port: int, **changed: object) -> Plan:
@@ -87,3 +89,11 @@ def test_percentiles_are_nearest_rank(share: float, value: int) -> None:
 def test_a_goal_is_met_at_its_limit() -> None:
     assert Goal(name="x", value=3.0, limit=3.0).met
     assert not Goal(name="x", value=3.01, limit=3.0).met
+
+
+def test_the_many_policies_are_all_good_and_all_different() -> None:
+    found = Loader().load(list(policies(120)), world())
+    assert len(found.policies) == 120
+    assert {len(policy.statements) for policy in found.policies.values()} == {5}
+    assert len({policy.version for policy in found.policies.values()}) == 120
+    assert project_id(7) in found.policies["service-7"].text

@@ -23,7 +23,7 @@ from broker.ledger.reader import Reader
 from broker.ledger.records import EventQuery, StoredEvent
 from broker.model import rfc3339
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="Read the ledger, export it, and prove that nothing was edited.")
 
 VKEY: Final = "log.vkey"
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")

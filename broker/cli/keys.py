@@ -7,7 +7,7 @@ import typer
 
 from broker.keys.files import ALGORITHMS, FileKeyStore
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="List the broker's keys, and rotate them.")
 
 Data = Annotated[Path, typer.Option("--data", help="The broker's data folder.")]
 

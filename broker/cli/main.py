@@ -1,26 +1,32 @@
 """The root of the command tree."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from broker import __version__
-from broker.cli import audit, case, keys, policy, signin
-from broker.cli.schema import schema
+from broker.cli.lazily import LazyGroup
+
+
+class _Root(LazyGroup):
+    later: ClassVar[Mapping[str, str]] = {
+        "policy": "broker.cli.policy:app",
+        "case": "broker.cli.case:app",
+        "audit": "broker.cli.audit:app",
+        "keys": "broker.cli.keys:app",
+        "schema": "broker.cli.schema:schema",
+        "signin": "broker.cli.signin:signin",
+        "signout": "broker.cli.signin:signout",
+        "whoami": "broker.cli.signin:whoami",
+    }
+
 
 app = typer.Typer(
-    name="jobkey-broker", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
+    name="jobkey-broker", cls=_Root, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
     help="Keys that live as long as the job: CI ID tokens in, short-lived credentials out, a ledger that proves it.",
 )  # fmt: skip
-app.add_typer(policy.app, name="policy", help="Check trust policies, and explain what they decide.")
-app.add_typer(audit.app, name="audit", help="Read the ledger, export it, and prove that nothing was edited.")
-
-app.command()(schema)
-app.add_typer(case.app, name="case", help="Look up why a job was refused, by case number, run or project.")
-for person_command in (signin.signin, signin.signout, signin.whoami):
-    app.command()(person_command)
-app.add_typer(keys.app, name="keys", help="List the broker's keys, and rotate them.")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The service's own file.", envvar="JOBKEY_CONFIG")]
 

@@ -1,20 +1,31 @@
 """`jobkey-broker policy`: what authors do with trust policies, without a running broker. One file a command."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import typer
 
-from broker.cli.policy.check import check
-from broker.cli.policy.describe import describe
-from broker.cli.policy.diff import diff
-from broker.cli.policy.explain import explain
-from broker.cli.policy.matrix import matrix
-from broker.cli.policy.new import new
-from broker.cli.policy.push import push
-from broker.cli.policy.record import record
-from broker.cli.policy.rollout import tell_rollout
-from broker.cli.policy.test import try_examples
+from broker.cli.lazily import LazyGroup
 
-app = typer.Typer(name="policy", help="Check trust policies, and explain what they decide.", no_args_is_help=True)
-for command in (check, describe, diff, explain, matrix, new, push, record):
-    app.command()(command)
-app.command(name="rollout")(tell_rollout)
-app.command(name="test")(try_examples)
+
+class _Policy(LazyGroup):
+    later: ClassVar[Mapping[str, str]] = {
+        "new": "broker.cli.policy.new:new",
+        "check": "broker.cli.policy.check:check",
+        "test": "broker.cli.policy.test:try_examples",
+        "record": "broker.cli.policy.record:record",
+        "diff": "broker.cli.policy.diff:diff",
+        "explain": "broker.cli.policy.explain:explain",
+        "describe": "broker.cli.policy.describe:describe",
+        "matrix": "broker.cli.policy.matrix:matrix",
+        "rollout": "broker.cli.policy.rollout:rollout",
+        "push": "broker.cli.policy.push:push",
+    }
+
+
+app = typer.Typer(name="policy", cls=_Policy, no_args_is_help=True)
+
+
+@app.callback()
+def policy() -> None:
+    """Write trust policies, check them, prove what they do, and explain what they decide."""

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from broker.authoring.rollout import TYPES, Jobs, Kind, Standing, Trial, in_force, on_trial, rollout
+from broker.authoring import rollout as trials_of
+from broker.authoring.rollout import TYPES, Jobs, Kind, Standing, Trial, in_force, on_trial
 from broker.cli.ledger import PAGE, Data, every, ledger
 from broker.cli.policy.setting import read_setting
 from broker.cli.policy.show import counted
@@ -34,7 +35,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
-def tell_rollout(
+def rollout(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[POLICY]...", help="These; all on trial unless given.")
     ] = None,
@@ -99,7 +100,7 @@ def _read(reader: Reader, chosen: list[Policy]) -> list[Trial]:
             for event in every(reader, query):
                 yield event.time, event.body
 
-    return rollout(chosen, known, since())
+    return trials_of.rollout(chosen, known, since())
 
 
 def _lines(trials: Sequence[Trial], now: datetime, least: timedelta, *, markdown: bool) -> Iterator[str]:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from broker.authoring.diff import Difference, compare
-from broker.authoring.diff_grants import Job
+from broker.authoring.compare.difference import Difference, compare
+from broker.authoring.compare.grants import Job
 from broker.errors import ConfigError
 from broker.issuers import ISSUERS
 from broker.model import GrantRequest, VerifiedToken

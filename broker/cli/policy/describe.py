@@ -11,8 +11,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from broker.authoring.describe import Description
-from broker.authoring.describe import describe as described
+from broker.authoring.describe.description import Description
+from broker.authoring.describe.description import describe as described
 from broker.cli.policy.setting import Config, Setting, read_setting, read_texts
 from broker.cli.policy.show import excerpt
 from broker.documents import suggestion
@@ -55,7 +55,7 @@ def describe(
             for line in excerpt(problem):
                 out.print(line)
         raise typer.Exit(2) from None
-    from broker.authoring.render import html, markdown
+    from broker.authoring.describe.render import html, markdown
 
     match format_:
         case Format.MARKDOWN:
@@ -108,7 +108,7 @@ def _described(checked: Checked, setting: Setting) -> Description:
 
 
 def _text(found: Sequence[Description], setting: Setting) -> Iterator[RenderableType]:
-    from broker.authoring.render import GRANT_HEADINGS, HEADINGS, clean, facts_of, grants_of, rows_of, whole
+    from broker.authoring.describe.render import GRANT_HEADINGS, HEADINGS, clean, facts_of, grants_of, rows_of, whole
 
     for number, description in enumerate(found):
         for heading, one in whole(description):

@@ -12,10 +12,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from broker.authoring.diff import Change, Difference, compare
-from broker.authoring.diff_json import as_json, replay_as_json
-from broker.authoring.diff_markdown import markdown
-from broker.authoring.diff_words import (
+from broker.authoring.compare.difference import Change, Difference, compare
+from broker.authoring.compare.json_ import as_json, replay_as_json
+from broker.authoring.compare.markdown import markdown
+from broker.authoring.compare.replay import REPLAYED, Replay, Replayed
+from broker.authoring.compare.replay_words import replay_headline, replay_lines, unused_lines
+from broker.authoring.compare.words import (
     Line,
     Quote,
     Words,
@@ -29,8 +31,6 @@ from broker.authoring.diff_words import (
     policy_lines,
     tally,
 )
-from broker.authoring.replay import REPLAYED, Replay, Replayed
-from broker.authoring.replay_words import replay_headline, replay_lines, unused_lines
 from broker.cli.policy.setting import Config
 from broker.cli.policy.show import excerpt
 from broker.cli.policy.sides import Broken, Side, ground, load_side, read_sides

@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from broker.authoring.edit import Edit, Stays
-from broker.authoring.explanation import Explanation, as_json
-from broker.authoring.explanation import explain as explained
-from broker.authoring.nearest import Near
-from broker.authoring.patch import first_line
+from broker.authoring.explain.edit import Edit, Stays
+from broker.authoring.explain.explanation import Explanation, as_json
+from broker.authoring.explain.explanation import explain as explained
+from broker.authoring.explain.nearest import Near
+from broker.authoring.explain.patch import first_line
 from broker.cli.ledger import Data
 from broker.cli.policy.question import Question, Sources, read_question
 from broker.cli.policy.setting import Config, Setting, read_object, read_setting

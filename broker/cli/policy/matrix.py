@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from broker.authoring.matrix import COLUMNS, Filters, Matrix, table
-from broker.authoring.matrix import matrix as made
+from broker.authoring.describe.matrix import COLUMNS, Filters, Matrix, table
+from broker.authoring.describe.matrix import matrix as made
 from broker.cli.audit import harmless
 from broker.cli.policy.setting import Config, Setting, read_setting, read_texts
 from broker.cli.policy.show import counted, excerpt
@@ -122,8 +122,8 @@ def _write(found: Matrix, format_: Format) -> None:
         case Format.TEXT:
             _text(found)
         case _:
-            from broker.authoring.render import clean as plain
-            from broker.authoring.render import html_table, markdown_table
+            from broker.authoring.describe.render import clean as plain
+            from broker.authoring.describe.render import html_table, markdown_table
 
             headings, cells = table(found)
             shown = [[plain(cell) for cell in row] for row in cells]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from broker.authoring.first import SCHEMA, NoModel, first_policy
+from broker.authoring.write.first import SCHEMA, NoModel, first_policy
 from broker.cli.policy.setting import Config, read_setting
 from broker.cli.policy.subjects import shown_subject
 from broker.cli.tell import clean

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from broker import ids
-from broker.authoring.subject import of_claims, read_subject
+from broker.authoring.write.subject import of_claims, read_subject
 from broker.cli.ledger import PAGE, ledger
 from broker.cli.policy.setting import Setting, read_object, read_text, token_of
 from broker.documents import parse

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from broker.authoring.insert import with_examples
-from broker.authoring.record import outcome, recorded, title
-from broker.authoring.subject import Subject, knowing
-from broker.authoring.yamltext import example_lines
+from broker.authoring.write.insert import with_examples
+from broker.authoring.write.record import outcome, recorded, title
+from broker.authoring.write.subject import Subject, knowing
+from broker.authoring.write.yamltext import example_lines
 from broker.cli.ledger import Data, data_folder
 from broker.cli.policy.setting import Config, Setting, read_setting
 from broker.cli.policy.subjects import shown_subject, subject_of_event

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from broker.authoring.subject import Subject, of_claims, read_subject
+from broker.authoring.write.subject import Subject, of_claims, read_subject
 from broker.cli.policy.setting import read_text
 from broker.errors import ConfigError
 from broker.policy.compile import World

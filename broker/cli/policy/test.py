@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from broker.authoring.coverage import Examined, example_line, hole_lines, noticed_lines, summary
-from broker.authoring.insert import with_examples
-from broker.authoring.mutate import coverage, percent
+from broker.authoring.mutation.coverage import Examined, example_line, hole_lines, noticed_lines, summary
+from broker.authoring.mutation.mutate import coverage, percent
+from broker.authoring.write.insert import with_examples
 from broker.cli.policy.setting import Config, read_setting, read_texts
 from broker.cli.policy.show import counted
 from broker.cli.policy.writing import rewrite

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.authoring.describe import CLOSED, TRIAL, describe
-from broker.authoring.render import clean, grants_of, html, markdown, rows_of
-from broker.authoring.sentences import duration_words, said
-from broker.authoring.words import condition_words
+from broker.authoring.describe.description import CLOSED, TRIAL, describe
+from broker.authoring.describe.render import clean, grants_of, html, markdown, rows_of
+from broker.authoring.describe.sentences import duration_words, said
+from broker.authoring.describe.words import condition_words
 from broker.backends import BACKENDS
 from broker.backends.seam import Backend
 from broker.documents import parse, validated

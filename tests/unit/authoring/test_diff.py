@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from broker.authoring.diff import Change, Difference, compare
-from broker.authoring.diff_json import FORMAT, as_json
-from broker.authoring.diff_words import grant_lines, headline, limit_lines, miss_words, plain, policy_lines, tally
+from broker.authoring.compare.difference import Change, Difference, compare
+from broker.authoring.compare.json_ import FORMAT, as_json
+from broker.authoring.compare.words import grant_lines, headline, limit_lines, miss_words, plain, policy_lines, tally
 from broker.backends.seam import Power
 from broker.policy import PolicySet
 from broker.policy.guardrails import read_guardrails

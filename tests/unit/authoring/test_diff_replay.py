@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from broker.authoring import replay
-from broker.authoring.diff_words import plain
-from broker.authoring.replay import Outcome, Replay, Replayed
-from broker.authoring.replay_words import replay_headline, replay_lines, unused_lines
+from broker.authoring.compare import replay
+from broker.authoring.compare.replay import Outcome, Replay, Replayed
+from broker.authoring.compare.replay_words import replay_headline, replay_lines, unused_lines
+from broker.authoring.compare.words import plain
 from broker.issuers import ISSUERS
 from broker.model import VerifiedToken
 from broker.policy import PolicySet, Statement

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from broker.authoring.consequence import BEFORE, consequence
-from broker.authoring.edit import Edit, Stays, suggest
-from broker.authoring.nearest import nearest_statements
+from broker.authoring.explain.consequence import BEFORE, consequence
+from broker.authoring.explain.edit import Edit, Stays, suggest
+from broker.authoring.explain.nearest import nearest_statements
 from broker.issuers import ISSUERS
 from broker.model import GrantRequest, VerifiedToken
 from broker.policy.decide import AllowedGrant, judge
@@ -266,7 +266,7 @@ CAME = st.one_of(st.none(), VALUES, st.booleans(), st.integers(0, 3), st.lists(s
 
 
 def yaml_of(spec: Any) -> str:
-    from broker.authoring.yamltext import flow
+    from broker.authoring.write.yamltext import flow
 
     return flow(spec)
 

@@ -10,10 +10,10 @@ from typing import Any
 import jwt
 import pytest
 
-from broker.authoring.first import NoModel, first_policy
 from broker.authoring.lint import lint_policy
-from broker.authoring.sibling import with_trigger
-from broker.authoring.subject import Subject, read_subject
+from broker.authoring.write.first import NoModel, first_policy
+from broker.authoring.write.sibling import with_trigger
+from broker.authoring.write.subject import Subject, read_subject
 from broker.errors import ConfigError, SubjectTokenRejected
 from broker.issuers import ISSUERS
 from broker.issuers.settings import IssuerSettings, trusted_issuer

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.authoring.insert import with_examples
-from broker.authoring.mutate import Coverage, Fate, coverage, percent
-from broker.authoring.weaken import DROPPED, operands, weaker
+from broker.authoring.mutation.mutate import Coverage, Fate, coverage, percent
+from broker.authoring.mutation.weaken import DROPPED, operands, weaker
+from broker.authoring.write.insert import with_examples
 from broker.issuers import ISSUERS
 from broker.policy.compile import World
 from broker.policy.conditions import compile_condition

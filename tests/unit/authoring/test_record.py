@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.authoring.insert import with_examples
-from broker.authoring.origins import TRIGGERS, claims_of, leaves, origins
-from broker.authoring.record import as_token, outcome, recorded, title
-from broker.authoring.yamltext import flow, scalar
+from broker.authoring.write.insert import with_examples
+from broker.authoring.write.origins import TRIGGERS, claims_of, leaves, origins
+from broker.authoring.write.record import as_token, outcome, recorded, title
+from broker.authoring.write.yamltext import flow, scalar
 from broker.documents import parse
 from broker.errors import ConfigError
 from broker.issuers import ISSUERS

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from typer.testing import CliRunner
 
-from broker.authoring.diff_markdown import LARGEST, MARK
+from broker.authoring.compare.markdown import LARGEST, MARK
 from broker.cli.policy import app
 from broker.issuers import ISSUERS
 from broker.ledger import events

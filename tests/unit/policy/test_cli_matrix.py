@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from broker.authoring.matrix import COLUMNS
+from broker.authoring.describe.matrix import COLUMNS
 from broker.cli.policy import app
 from tests.unit.policy.world import policy_text
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broker import ids
-from broker.authoring.insert import with_examples
+from broker.authoring.write.insert import with_examples
 from broker.cli.policy import app
 from broker.issuers import ISSUERS
 from broker.ledger import events

@@ -83,8 +83,16 @@ def test_nothing_on_trial_costs_nothing() -> None:
 @pytest.mark.parametrize(
     ("following", "line", "says"),
     [
-        (NEXT.replace("expect: refuse", "expect: {allow: [deploy]}"), ":26:3: next.examples: ", "no example is refused"),
-        (NEXT.replace("environment: staging}\n", "envronment: staging}\n", 1), ":23:60: next.trust[0].job.envronment: ", "did you mean 'environment'?"),
+        (
+            NEXT.replace("expect: refuse", "expect: {allow: [deploy]}"),
+            ":26:3: next.examples: ",
+            "no example is refused",
+        ),
+        (
+            NEXT.replace("environment: staging}\n", "envronment: staging}\n", 1),
+            ":23:60: next.trust[0].job.envronment: ",
+            "did you mean 'environment'?",
+        ),
         (NEXT.replace('project_id: "512345678", ', "", 1), ":22:7: next.trust[0]: ", "a name can be registered again"),
         ("next: {}\n", "", "the key 'trust' is required"),
         (NEXT.replace("name: staging", "name: production"), "", "an example of this name stands above"),

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from broker.authoring.nearest import Near
-from broker.authoring.words import TITLES, condition_words, value_words
+from broker.authoring.describe.words import TITLES, condition_words, value_words
+from broker.authoring.explain.nearest import Near
 from broker.documents import Path
 from broker.model import VerifiedToken
 from broker.policy.claims import absent

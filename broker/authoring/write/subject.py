@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import re2
 
-from broker.authoring.origins import DERIVED, claims_of
+from broker.authoring.write.origins import DERIVED, claims_of
 from broker.documents import suggestion
 from broker.errors import ConfigError
 from broker.issuers import ISSUERS

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from broker.authoring.origins import Leaf, Origins, at, leaves, origins, put
+from broker.authoring.write.origins import Leaf, Origins, at, leaves, origins, put
 from broker.issuers.seam import Claims, IssuerKind
 from broker.model import GrantRequest, VerifiedToken
 from broker.policy.compile import World

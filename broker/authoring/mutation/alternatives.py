@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from broker.authoring.origins import Leaf, at
-from broker.authoring.sibling import another
+from broker.authoring.write.origins import Leaf, at
+from broker.authoring.write.sibling import another
 from broker.issuers.seam import IssuerKind
 
 _LITERAL: Final = re.compile(r""""((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|\b([0-9]{1,18})\b""")

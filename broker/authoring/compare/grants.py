@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from broker.authoring.diff_reach import Part, Reach, reach, show, slots_of, templated
+from broker.authoring.compare.reach import Part, Reach, reach, show, slots_of, templated
 from broker.issuers.seam import IssuerKind
 from broker.model import GrantRequest, VerifiedToken
 from broker.policy import Allowed, AllowedGrant, BadParams, Denied, PolicySet, decide

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
-from broker.authoring.diff import Change, Difference, GrantDifference, PolicyDifference, worst
-from broker.authoring.diff_grants import Direction, Job
-from broker.authoring.diff_guardrails import Limit
-from broker.authoring.diff_reach import Reach
+from broker.authoring.compare.difference import Change, Difference, GrantDifference, PolicyDifference, worst
+from broker.authoring.compare.grants import Direction, Job
+from broker.authoring.compare.guardrails import Limit
+from broker.authoring.compare.reach import Reach
 from broker.proof import Verdict
 
 LONGEST_QUOTE: Final = 500

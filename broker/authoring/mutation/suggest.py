@@ -8,10 +8,10 @@ from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from broker.authoring.alternatives import Literals, alternatives
-from broker.authoring.origins import Leaf, at, leaves, origins, put
-from broker.authoring.record import written_claims
-from broker.authoring.sibling import with_trigger
+from broker.authoring.mutation.alternatives import Literals, alternatives
+from broker.authoring.write.origins import Leaf, at, leaves, origins, put
+from broker.authoring.write.record import written_claims
+from broker.authoring.write.sibling import with_trigger
 from broker.issuers.seam import Claims, IssuerKind
 from broker.model import VerifiedToken
 from broker.policy.claims import absent

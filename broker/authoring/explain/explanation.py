@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from broker.authoring.consequence import Consequence, consequence
-from broker.authoring.edit import Edit, Stays, suggest
-from broker.authoring.nearest import Near, nearest_statements
-from broker.authoring.patch import first_line
+from broker.authoring.explain.consequence import Consequence, consequence
+from broker.authoring.explain.edit import Edit, Stays, suggest
+from broker.authoring.explain.nearest import Near, nearest_statements
+from broker.authoring.explain.patch import first_line
 from broker.model import GrantRequest, VerifiedToken
 from broker.policy.compile import World
 from broker.policy.decide import Allowed, BadParams, Decision, Denied, decide

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from broker.authoring.origins import TRIGGERS, Leaf, at, origins, put
-from broker.authoring.record import as_token, title, written_claims
-from broker.authoring.sibling import dangerous_sibling
-from broker.authoring.subject import Subject, knowing
-from broker.authoring.yamltext import example_lines, flow, member, scalar
+from broker.authoring.write.origins import TRIGGERS, Leaf, at, origins, put
+from broker.authoring.write.record import as_token, title, written_claims
+from broker.authoring.write.sibling import dangerous_sibling
+from broker.authoring.write.subject import Subject, knowing
+from broker.authoring.write.yamltext import example_lines, flow, member, scalar
 from broker.documents import suggestion
 from broker.durations import render
 from broker.errors import ConfigError

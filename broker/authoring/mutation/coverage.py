@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.authoring.mutate import Coverage, Fate, Mutant, percent
-from broker.authoring.yamltext import example_lines
+from broker.authoring.mutation.mutate import Coverage, Fate, Mutant, percent
+from broker.authoring.write.yamltext import example_lines
 from broker.documents import Path, dotted
 from broker.policy.examples import ExampleOutcome
 from broker.policy.load import Checked

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from broker.authoring.edit import Edit, Region
-from broker.authoring.sentences import statement_words
+from broker.authoring.describe.sentences import statement_words
+from broker.authoring.explain.edit import Edit, Region
 from broker.policy.compile import World
 from broker.proof import Verdict, beyond
 

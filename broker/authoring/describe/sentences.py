@@ -1,7 +1,7 @@
 """Whom a statement trusts, as a sentence: who, and under which conditions. Shared by describe, matrix and explain.
 
 The parts come in one order whatever the author's, each with lead words of its own, and values cannot imitate them
-(broker.authoring.words): two statements that trust differently never read alike.
+(broker.authoring.describe.words): two statements that trust differently never read alike.
 """
 
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from broker.authoring.words import TITLES, condition_words, field_words, listed, value_words
+from broker.authoring.describe.words import TITLES, condition_words, field_words, listed, value_words
 from broker.issuers.seam import IssuerKind
 from broker.model import JOB_FIELDS
 from broker.policy.policyset import Statement

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from broker.authoring.describe import grant_words, statement_part_words
-from broker.authoring.words import field_words
+from broker.authoring.describe.description import grant_words, statement_part_words
+from broker.authoring.describe.words import field_words
 from broker.durations import render
 from broker.errors import ConfigError
 from broker.policy.compile import World

@@ -7,7 +7,7 @@ the new example last. Where no way of writing does that, nothing is written.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from broker.authoring.yamltext import example_lines
+from broker.authoring.write.yamltext import example_lines
 from broker.documents import Document, parse
 from broker.errors import ConfigError
 

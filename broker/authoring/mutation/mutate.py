@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from broker.authoring.suggest import others_of, suggestions, unused
-from broker.authoring.weaken import DROPPED, operands, weaker
+from broker.authoring.mutation.suggest import others_of, suggestions, unused
+from broker.authoring.mutation.weaken import DROPPED, operands, weaker
 from broker.documents import Path, dotted
 from broker.issuers.seam import IssuerKind, Trust
 from broker.model import GrantRequest, VerifiedToken

@@ -11,9 +11,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from broker.authoring.diff import Change, Difference, GrantDifference
-from broker.authoring.diff_grants import Direction, Job
-from broker.authoring.diff_words import (
+from broker.authoring.compare.difference import Change, Difference, GrantDifference
+from broker.authoring.compare.grants import Direction, Job
+from broker.authoring.compare.replay import Replayed
+from broker.authoring.compare.replay_words import replay_headline, replay_lines, unused_lines
+from broker.authoring.compare.words import (
     Line,
     Quote,
     Words,
@@ -26,8 +28,6 @@ from broker.authoring.diff_words import (
     policy_lines,
     tally,
 )
-from broker.authoring.replay import Replayed
-from broker.authoring.replay_words import replay_headline, replay_lines, unused_lines
 from broker.proof import Verdict
 
 LARGEST: Final = 60_000  # characters

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
-from broker.authoring.origins import TRIGGERS, at, origins, put
+from broker.authoring.write.origins import TRIGGERS, at, origins, put
 from broker.issuers.seam import Claims, IssuerKind
 from broker.model import VerifiedToken
 from broker.policy.examples import LIKE

@@ -13,9 +13,9 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
-from broker.authoring.diff_grants import PROVED, Compared, Version, compare_grant
-from broker.authoring.diff_guardrails import Limit, compare_guardrails
-from broker.authoring.diff_reach import Part
+from broker.authoring.compare.grants import PROVED, Compared, Version, compare_grant
+from broker.authoring.compare.guardrails import Limit, compare_guardrails
+from broker.authoring.compare.reach import Part
 from broker.documents import parse, validated
 from broker.policy import Policy, PolicySet
 from broker.policy.compile import World

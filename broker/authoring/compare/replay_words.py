@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from broker.authoring.diff_words import Quote, Words, counted
-from broker.authoring.replay import MOST_JOBS, Changed, Outcome, Replayed
+from broker.authoring.compare.replay import MOST_JOBS, Changed, Outcome, Replayed
+from broker.authoring.compare.words import Quote, Words, counted
 
 MOST_LISTED: Final = 20  # groups in a text; JSON has them all
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from broker.authoring import yamltext
+from broker.authoring.write import yamltext
 from broker.documents import Path, parse
 from broker.errors import ConfigError
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Final
 
-from broker.authoring.change import Change, changes
+from broker.authoring.explain.change import Change, changes
+from broker.authoring.explain.nearest import Near
+from broker.authoring.explain.patch import NotEditable, added, replaced, unified
 from broker.authoring.finding import Severity
 from broker.authoring.lint import lint_policy
-from broker.authoring.nearest import Near
-from broker.authoring.patch import NotEditable, added, replaced, unified
 from broker.documents import parse
 from broker.errors import ConfigError
 from broker.model import GrantRequest, VerifiedToken

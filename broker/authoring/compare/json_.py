@@ -6,11 +6,11 @@ New members may come; none changes its meaning without another number in `format
 from collections.abc import Mapping
 from typing import Any, Final
 
-from broker.authoring.diff import Difference, GrantDifference, PolicyDifference
-from broker.authoring.diff_grants import Direction, Job
-from broker.authoring.diff_guardrails import Limit
-from broker.authoring.diff_words import grant_lines, headline, limit_lines, notes, plain, policy_lines
-from broker.authoring.replay import Changed, Replayed
+from broker.authoring.compare.difference import Difference, GrantDifference, PolicyDifference
+from broker.authoring.compare.grants import Direction, Job
+from broker.authoring.compare.guardrails import Limit
+from broker.authoring.compare.replay import Changed, Replayed
+from broker.authoring.compare.words import grant_lines, headline, limit_lines, notes, plain, policy_lines
 
 FORMAT: Final = "jobkey-policy-diff/1"
 

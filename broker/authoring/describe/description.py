@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from broker.authoring.sentences import Said, duration_words, said
-from broker.authoring.words import condition_words, filled_words, listed, value_words
+from broker.authoring.describe.sentences import Said, duration_words, said
+from broker.authoring.describe.words import condition_words, filled_words, listed, value_words
 from broker.issuers.seam import IssuerKind
 from broker.policy.compile import World
 from broker.policy.document import GrantPart, PolicyFile, StatementPart
@@ -104,7 +104,7 @@ def _statement(number: int, part: StatementPart, kinds: Mapping[str, IssuerKind]
 
 
 def statement_part_words(part: StatementPart, kinds: Mapping[str, IssuerKind]) -> Said:
-    """A statement as written, in the words of broker.authoring.sentences."""
+    """A statement as written, in the words of broker.authoring.describe.sentences."""
     return said(
         issuer=part.issuer,
         kind=kinds.get(part.issuer),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, StrictUndefined
 
-from broker.authoring.describe import Description
+from broker.authoring.describe.description import Description
 
 HEADINGS: Final = ("Who", "What", "When", "How long", "Grant")
 GRANT_HEADINGS: Final = ("Grant", "Backend", "What the job sends", "Options as written")

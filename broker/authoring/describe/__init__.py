@@ -1,0 +1,1 @@
+"""`policy describe` and `policy matrix`: policies in plain words, the same in every output."""

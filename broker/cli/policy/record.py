@@ -91,7 +91,7 @@ def _read(into: Path, setting: Setting, subject: Subject) -> Checked:
     problems: list[str] = []
     try:
         file = into.resolve().relative_to(setting.policies.resolve()).as_posix()
-    except ValueError:
+    except (ValueError, RuntimeError):  # RuntimeError: a loop of links, before Python 3.13; `read_one` says so
         file = into.name
     text = read_one(into, file, problems)
     if text is None:

@@ -84,6 +84,7 @@ class Story:
             await self._job(ci)
             await self._steps(ci)
             await self._fork(ci)
+            await self._change()
             await self._ledger()
         finally:
             if broker is not None:
@@ -140,7 +141,20 @@ class Story:
         self._must("case_" in shown, "the refusal has no case number")
         case = next((word.strip(".,:;()") for word in shown.split() if word.startswith("case_")), "")
         self._title("Why, for those who may know: the case number leads to it")
-        await self._show(["audit", "show", case, "--data", "data"], program=BROKER)
+        shown = await self._show(["case", "show", case, "--config", "broker.yaml"], program=BROKER)
+        self._must("refs/pull/77/merge" in shown, "the case does not say what came")
+
+    async def _change(self) -> None:
+        self._title(
+            "Somebody widens the policy by one character. No example notices; the proof finds the job that would get in"
+        )
+        proposal = self._folder / "proposal"
+        proposal.mkdir()
+        text = (self._folder / "policies" / "payments.yaml").read_text()
+        (proposal / "payments.yaml").write_text(text.replace("refs/heads/main\n", '{glob: "refs/heads/main*"}\n'))
+        judged = ["--config", "broker.yaml"]
+        shown = await self._show(["policy", "diff", "policies", "proposal", *judged], program=BROKER, expected=1)
+        self._must("newly allowed" in shown, "the proof did not find the job")
 
     async def _ledger(self) -> None:
         self._title("What the ledger says, and that nobody edited it")

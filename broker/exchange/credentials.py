@@ -38,6 +38,8 @@ from broker.turns import TURN
 
 REFUSED: Final = "no policy grants this job what it asked for; show the case number to the owners of the policy"
 
+STRANGER: Final = "no policy names this job's project, owner or id"
+
 
 class Exchange:
     """The use case."""
@@ -130,6 +132,8 @@ class Exchange:
                 near = near_params(bad, policies)
                 case = await self.record(token, request, policies, code="params", reason=_told(bad), near=near, now=now)
                 raise MalformedRequest(_told(bad), case=case, extra={"missing": missing} if missing else None)
+            case Denied() if not policies.names(token):  # saying why costs more than saying no: a flood pays for the no
+                return await self.refuse(token, request, policies, code="stranger", reason=STRANGER, now=now)
             case Denied() as denied:
                 near = near_misses(denied.misses, policies, token)
                 why = denied.explain()

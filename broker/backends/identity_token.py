@@ -3,7 +3,8 @@
 * Whoever verifies it needs only the broker's discovery document: `iss` is the broker's URL, keys are at `/jwks.json`.
 * Signed in memory with ES256; nothing exists outside the broker until the job has it.
 * `sub` is `grant:<policy/grant>:project:<project>` unless the policy says otherwise. The grant stands first because its
-  alphabet has no colon: what a CI puts into a project's name cannot pretend to be another grant.
+  alphabet has no colon: what a CI puts into a project's name cannot pretend to be another grant. A `subject` of a policy's own never begins with
+  `grant:`, or one team could sign with the name of another's grant.
 * No policy can overwrite a claim that names the broker, the lease or the job, and none can address the broker itself.
 """
 
@@ -48,6 +49,10 @@ _CLAIM: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,127}")
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _PRINTABLE: Final = r"[^{\p{Cc}\p{Cf}\p{Zl}\p{Zp}]{1,512}"  # nothing invisible; JSON escapes the rest
 _TOKENLIKE: Final = r"[A-Za-z0-9._/@+=-]{1,200}"
+OWN: Final = "grant"
+_FILLED: Final = re.compile(
+    rf"(?:{TEMPLATE.pattern}|\*)+"
+)  # a star is no letter of a subject, and counts as a value here
 _wide: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
@@ -62,6 +67,18 @@ def _claim_name(name: str) -> str:
 def _audience(value: str) -> str:
     if not _AUDIENCE.fullmatch(value) or "{{" in value:
         raise ValueError("an audience is 1 to 255 printable ASCII characters without a space, and no template")
+    return value
+
+
+def _subject(value: str) -> str:
+    """Refuses what begins with the broker's own word, and what a job's value could make begin so: an owner called `grant`."""
+    beginning, colon, _ = _FILLED.sub("*", value).partition(":")
+    pattern = ".*".join(map(re.escape, beginning.split("*")))
+    if colon and re.fullmatch(pattern, OWN, re.IGNORECASE):
+        raise ValueError(
+            f"a subject that begins with `{OWN}:` says which grant a token came of, and only the broker says that; begin"
+            " yours with a word of its own such as `deploy:`, or leave it out"
+        )
     return value
 
 
@@ -85,8 +102,8 @@ class TokenOptions(Strict):
         ),
     ]
     subject: Annotated[
-        Annotated[str, Templated(_TOKENLIKE), Field(min_length=1, max_length=2048)] | None,
-        Field(description="its `sub`; told from the job if left out"),
+        Annotated[str, Templated(_TOKENLIKE), Field(min_length=1, max_length=2048), AfterValidator(_subject)] | None,
+        Field(description="its `sub`, which never begins with `grant:`; told from the job if left out"),
     ] = None
     claims: Annotated[dict[ClaimName, ClaimText | bool | int | list[ClaimText]], Field(max_length=32)] = Field(
         default_factory=dict, description="further claims"
@@ -178,7 +195,7 @@ def _is_ours(audience: str, url: str) -> bool:
 
 def default_subject(grant: str, job: JobIdentity) -> str:
     """`grant:payments/deploy:project:acme/payments`; without a project, the grant alone."""
-    return f"grant:{grant}:project:{job.project}" if job.project else f"grant:{grant}"
+    return f"{OWN}:{grant}:project:{job.project}" if job.project else f"{OWN}:{grant}"
 
 
 def sign_identity(

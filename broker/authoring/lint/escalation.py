@@ -112,26 +112,18 @@ def _trusted(one: Stated) -> Iterator[tuple[str, Path]]:
 
 
 def _impersonated(reaches: list[Reach]) -> Iterator[tuple[Checked, Problem]]:
-    """An identity token whose `subject` is one that another policy's token for the same audience has."""
-    renamed = {
-        (id(reach.checked), reach.grant, reach.power.object.partition(" ")[0].removeprefix("subject:"))
-        for reach in reaches
-        if reach.power.object.startswith("subject:")
-    }
+    """An identity token whose `subject` is one that another policy says too, for the same audience.
+
+    The subject that a token has by itself is nobody else's: the backend keeps `grant:` to the broker.
+    """
     named: dict[str, list[tuple[str, Reach]]] = {}  # audience -> subjects, as globs, with whose they are
     for reach in reaches:
         system, _, rest = reach.power.object.partition(":")
         audience, _, subject = rest.partition(" ")
-        if system == "identity":
-            full = f"{reach.checked.policy.name}/{reach.grant}"
-            own = (id(reach.checked), reach.grant, audience) in renamed
-            for glob in () if own else (f"grant:{full}", f"grant:{full}:project:**"):
-                named.setdefault(audience, []).append((glob, reach))
-        elif system == "subject":
+        if system == "subject":
             named.setdefault(audience, []).append((subject, reach))
     for subjects in named.values():
-        custom = [(subject, reach) for subject, reach in subjects if reach.power.object.startswith("subject:")]
-        for subject, reach in custom:
+        for subject, reach in subjects:
             for other, theirs in subjects:
                 if theirs.checked is not reach.checked and overlap(subject, other):
                     victim = f"{theirs.checked.policy.name}/{theirs.grant}"

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,42 @@ def test_a_project_cannot_pretend_to_be_another_grant() -> None:
     evil = default_subject("web/preview", JobIdentity(project="x:grant:payments/deploy:project:acme/payments"))
     assert evil.startswith("grant:web/preview:project:")
     assert default_subject("web/preview", JobIdentity()) == "grant:web/preview"
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "grant:other/deploy",
+        "grant:other/deploy:project:acme/payments",
+        "grant:",
+        "Grant:other/deploy",
+        "grant:{{ job.run_id }}",
+        "{{ job.owner }}:other/deploy",
+        "{{ job.owner }}{{ job.ref }}:x",
+        "gr{{ job.ref }}:x",
+        "{{ job.ref }}nt:x",
+        "g{{ job.ref }}a{{ job.ref }}t:x",
+    ],
+)
+def test_no_policy_signs_with_the_name_of_another_grant(rig: IdentityTokenRig, subject: str) -> None:
+    with pytest.raises(ValidationError, match="only the broker says that"):
+        rig.order(options={"subject": subject})
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["grant", "grants:x", "a-grant:x", "deploy:grant:x", "repo:{{ job.project }}", "{{ job.ref }}", "x{{ job.ref }}:y", "a:" + "{{ job.ref }}" * 150],
+)  # fmt: skip
+def test_other_subjects_are_ones_own(rig: IdentityTokenRig, subject: str) -> None:
+    assert rig.order(options={"subject": subject}).options.subject == subject
+
+
+def test_a_subject_of_many_templates_is_judged_at_once(rig: IdentityTokenRig) -> None:
+    began = time.process_time()
+    with pytest.raises(ValidationError):
+        rig.order(options={"subject": "{{ job.ref }}" * 150 + ":x"})
+    rig.order(options={"subject": "{{ job.ref }}-" * 140 + ":x"})
+    assert time.process_time() - began < 1
 
 
 async def test_a_rotated_key_still_verifies_what_it_signed(tmp_path: Path) -> None:

@@ -543,8 +543,8 @@ SAMPLES: dict[str, Pair] = {
             (named("a-one", aws(", policy_arns: [arn:aws:iam::aws:policy/IAMFullAccess]")),),
             (named("a-one", token("https://broker.acme.example")),),
             (
-                named("a-one", token("https://a.example", ", subject: grant:victim/g")),
-                named("victim", token("https://a.example")),
+                named("a-one", token("https://a.example", ", subject: victim-deploy")),
+                named("victim", token("https://a.example", ", subject: victim-deploy")),
             ),
             guardrails=PROTECTS,
         ),
@@ -554,8 +554,12 @@ SAMPLES: dict[str, Pair] = {
             (named("a-one", token("https://sso.acme.example.evil.example")),),
             (named("a-one", aws(", policy_arns: [arn:aws:iam::aws:policy/ReadOnlyAccess]")),),
             (
-                named("a-one", token("https://a.example", ", subject: grant:victim/g")),
-                named("victim", token("https://b.example")),
+                named("a-one", token("https://a.example", ", subject: victim-deploy")),
+                named("victim", token("https://b.example", ", subject: victim-deploy")),
+            ),
+            (
+                named("a-one", token("https://a.example", ', subject: "{{ job.project }}"')),
+                named("victim", token("https://a.example")),
             ),
             (
                 named("a-one", token("https://a.example", ', subject: "a-{{ job.run_id }}"')),

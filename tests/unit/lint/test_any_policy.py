@@ -59,7 +59,7 @@ def policies(draw: st.DrawFn) -> str:
         statements.append(one)
     options = draw(st.sampled_from([
         {"backend": "ssh", "ttl": "5m", "with": {"principals": ["a-{{ job.ref }}", "b-{{ claims.zz }}"]}},
-        {"backend": "token", "ttl": "10m", "with": {"audience": ["a", "b"], "subject": "grant:p/g"}},
+        {"backend": "token", "ttl": "10m", "with": {"audience": ["a", "b"], "subject": "p:{{ job.run_id }}"}},
         {"backend": "vault", "ttl": "5m", "with": {"path": "a/{{ job.owner }}/c", "policies": ["p"]}},
     ]))  # fmt: skip
     example = {"name": "no", "claims": {"$like": REFUSED[issuer]}, "expect": "refuse"}

@@ -9,9 +9,12 @@ Owns the reasoning. What a condition means is said by broker.policy, and every a
 
 from broker.proof.answers import Answer, Verdict, Witness, beyond
 from broker.proof.regions import Region, disjoint, languages_equal, region_of, region_of_condition, within
+from broker.proof.terms import Budget, Exhausted
 
 __all__ = [
     "Answer",
+    "Budget",
+    "Exhausted",
     "Region",
     "Verdict",
     "Witness",

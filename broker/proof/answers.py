@@ -15,7 +15,7 @@ from broker.proof.boxes import TRIGGER, WHEN, Box, Restrictions, admitted, box_o
 from broker.proof.carries import carries_of
 from broker.proof.realise import realise
 from broker.proof.samples import samples_of
-from broker.proof.terms import Budget, Exhausted
+from broker.proof.terms import MOST_STEPS, Budget, Exhausted
 
 MOST_BOXES: Final = 12  # candidates that are tried to be made into claims
 GUESSING: Final = 20_000  # steps
@@ -50,6 +50,7 @@ class Answer:
     verdict: Verdict
     witness: Witness | None = None
     why: str = ""
+    unsettled: bool = False  # UNKNOWN for want of work: a larger budget might tell
 
 
 def beyond(
@@ -60,20 +61,26 @@ def beyond(
     urls: Mapping[str, str] | None = None,
     params: Restrictions = (),
     other_params: Restrictions = (),
+    purse: Budget | None = None,
 ) -> Answer:
     """Is there a job that one of `statements` trusts and none of `others` does?
 
     `kinds` and `urls` go by the issuer's name, as in `World`. `params` are the `Grant.restrictions` that apply to
     `statements`, and `other_params` those of `others`: what a job sends is then part of the question. What the backend
-    itself demands of it is not. Never raises; a question too large is UNKNOWN.
+    itself demands of it is not. Never raises; a question too large is UNKNOWN. Questions that share a `purse` pay from it:
+    what is asked once it is empty is UNKNOWN at once.
     """
     open_answer: Answer | None = None
+    purse = purse or Budget(MOST_STEPS * max(len(statements), 1))
     for statement in statements:
         rivals = [other for other in others if other.issuer == statement.issuer]
         question = _Question(
             statement, rivals, kinds.get(statement.issuer), (urls or {}).get(statement.issuer), params, other_params
         )
-        answer = question.answer()
+        budget = Budget(min(MOST_STEPS, max(purse.left, 0)))
+        given = budget.left
+        answer = question.answer(budget)
+        purse.left -= given - budget.left
         if answer.verdict is Verdict.SOME:
             return answer
         if answer.verdict is Verdict.UNKNOWN and open_answer is None:
@@ -92,8 +99,8 @@ class _Question:
     params: Restrictions
     other_params: Restrictions
 
-    def answer(self) -> Answer:
-        budget = Budget()
+    def answer(self, budget: Budget) -> Answer:
+        """What can be told for so much work."""
         first: Box | None = None
         settled = True
         try:
@@ -157,7 +164,7 @@ class _Question:
     def _open(self, box: Box | None, *, settled: bool) -> Answer:
         """The answer where neither a proof nor a token was found."""
         if box is None:
-            return Answer(verdict=Verdict.UNKNOWN, why=_TOO_MUCH)
+            return Answer(verdict=Verdict.UNKNOWN, why=_TOO_MUCH, unsettled=True)
         keys = {bound.key for bound in self._bounds()}
         carries = {key: carry for key, carry in carries_of(self.kind).items() if key in keys}
         shown = keys.union(carry.claim for carry in carries.values())
@@ -181,7 +188,12 @@ class _Question:
             ),
             whens=whens,
         )
-        return Answer(verdict=Verdict.UNKNOWN, witness=witness, why=self._why(box, witness, settled=settled))
+        return Answer(
+            verdict=Verdict.UNKNOWN,
+            witness=witness,
+            why=self._why(box, witness, settled=settled),
+            unsettled=not settled,
+        )
 
     def _why(self, box: Box, witness: Witness, *, settled: bool) -> str:
         if self.kind is None:

@@ -60,6 +60,7 @@ _TABLE: Final = (
     # statements beside each other
     Rule(id="unreachable-statement", severity=WARNING, policy=redundancy.unreachable_statement, title="A statement that no job can meet", summary="Conditions that exclude each other, proved."),
     Rule(id="redundant-statement", severity=WARNING, policy=redundancy.redundant_statement, title="A statement that adds nothing", summary="Another statement trusts every job of this one, proved."),
+    Rule(id="too-large-to-prove", severity=NOTE, policy=redundancy.too_large_to_prove, title="Statements too large to compare", summary="Patterns so large together that whether a statement adds anything was not looked at wholly."),
     # what is given
     Rule(id="issuer-audience-shared", severity=NOTE, policy=subjects.issuer_audience_shared, title="An issuer whose audience cannot be chosen", summary="A token for one service is a token for all of them."),
     Rule(id="token-audience-shared", severity=WARNING, policy=subjects.token_audience_shared, needs="targets", title="An identity token for several services", summary="A grant's audience is a list, or one that many services accept by default."),

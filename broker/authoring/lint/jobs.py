@@ -13,9 +13,12 @@ from broker.policy.compile import World
 from broker.policy.examples import LIKE, example_claims, example_token
 from broker.policy.load import Checked
 from broker.policy.policyset import Statement
+from broker.proof import Budget, Exhausted, region_of
 
 # How the kinds name examples that are not the owner's own job, where no trigger shows it.
 _FOREIGN: Final = re.compile(r"(?:^|-)(fork|other|outside|person)(?:-|$)")
+
+MOST_GUESSING: Final = 2_000  # steps for one value of a regex
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,11 @@ def jobs_of(checked: Checked, world: World, issuer: str) -> Iterator[Job]:
         yield Job(example.name, claims, kind, issuer, bool(example.expect.allow))
 
 
-def likely(stated: Stated, world: World) -> Iterator[Job]:
+def likely(stated: Stated, world: World, purse: Budget) -> Iterator[Job]:
     """Jobs that the statement's own words describe: each example of the kind, with the values that it writes out."""
     written: dict[str, Any] = {}
     for said in stated.said:
-        value = _fitting(said.condition.spec)
+        value = _fitting(said.condition.spec, purse)
         if value is None:
             continue
         names = (said.name,) if said.raw else claims_of(stated.kind, said.name, world)
@@ -75,13 +78,24 @@ def likely(stated: Stated, world: World) -> Iterator[Job]:
         yield Job(name, {**claims, **written}, stated.kind, stated.statement.issuer)
 
 
-def _fitting(spec: Any) -> Any:
-    """A value that satisfies a condition, where one is plain to see."""
+def _fitting(spec: Any, purse: Budget) -> Any:
+    """A value that satisfies a condition, where one is plain to see, or soon found."""
     if isinstance(spec, list):
-        return next((value for item in spec if (value := _fitting(item)) is not None), None)
-    if isinstance(spec, Mapping):
-        return re.sub(r"[*?]+", "x", spec["glob"]) if "glob" in spec else None
-    return spec
+        return next((value for item in spec if (value := _fitting(item, purse)) is not None), None)
+    if not isinstance(spec, Mapping):
+        return spec
+    if "glob" in spec:
+        return re.sub(r"[*?]+", "x", spec["glob"])
+    if "regex" not in spec:
+        return None
+    steps = min(MOST_GUESSING, purse.left)
+    budget = Budget(steps)
+    try:
+        return next(region_of(spec).examples((), budget), None)
+    except Exhausted:
+        return None
+    finally:
+        purse.left -= steps - budget.left
 
 
 def foreign(kind: IssuerKind) -> Iterator[tuple[str, Mapping[str, Any]]]:

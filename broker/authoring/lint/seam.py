@@ -7,6 +7,7 @@ the rest (its id and severity, file, line and column, whether a comment silences
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from broker.authoring.finding import Finding, Fix, Place, Severity
 from broker.authoring.lint.stated import Stated
@@ -14,7 +15,9 @@ from broker.documents import Document, Path
 from broker.policy.compile import World
 from broker.policy.guardrails import Guardrails
 from broker.policy.load import Checked
+from broker.proof import Budget
 
+MOST_PROVING: Final = 500_000  # steps for one policy, of about a microsecond
 History = Mapping[str, timedelta]  # policy/grant -> the longest that a job was seen to need it for
 
 
@@ -39,6 +42,8 @@ class Desk:
     people: Collection[str] | None = None  # who there is to own a policy; None where nobody listed them
     statements: tuple[Stated, ...]
     fired: set[tuple[str, Path]] = field(default_factory=set)  # what earlier rules of the table found, and where
+    purse: Budget = field(default_factory=lambda: Budget(MOST_PROVING))  # what may be proved of this policy
+    unsettled: set[int] = field(default_factory=set)  # statements for which it was too little
 
     @property
     def document(self) -> Document:

@@ -429,6 +429,24 @@ SAMPLES: dict[str, Pair] = {
             ),
         ),
     ),
+    "too-large-to-prove": Pair(
+        tuple(
+            one(f"job: {{{ID}, {wide}, ref_protected: true}}", f"job: {{{ID}, {narrow}, ref_protected: true}}")
+            for wide, narrow in (
+                ('ref: {regex: "refs/.*[ab].{24}"}', 'ref: {regex: "refs/.*a.{24}"}'),
+                ('ref: {glob: "**a????????????????????????"}', 'ref: {glob: "**ba????????????????????????"}'),
+                ('sha: {regex: ".*[0-4][0-9a-f]{24}"}', 'sha: {regex: ".*[0-3][0-9a-f]{24}"}'),
+            )
+        ),
+        tuple(
+            one(f"job: {{{ID}, {wide}, ref_protected: true}}", f"job: {{{ID}, {narrow}, ref_protected: true}}")
+            for wide, narrow in (
+                ('ref: {regex: "refs/.*[ab].{4}"}', 'ref: {regex: "refs/.*a.{4}"}'),
+                ('ref: {glob: "refs/heads/**a????"}', 'ref: {glob: "refs/heads/**b????"}'),
+                ('sha: {regex: "[0-4][0-9a-f]{24}"}', 'sha: {regex: "[0-3][0-9a-f]{24}"}'),
+            )
+        ),
+    ),
     "issuer-audience-shared": Pair(
         many("job: {project_id: b1b1b1b1-2222-4222-8222-b1b1b1b1b1b1}", issuer="azure-devops")
         + many("job: {project_id: f5f5f5f5-1111-4111-8111-f5f5f5f5f5f5}", issuer="semaphore")

@@ -13,6 +13,7 @@ from broker.authoring.lint.stated import stated
 from broker.errors import ConfigError
 from broker.issuers import ISSUERS
 from broker.model import JOB_FIELDS
+from broker.proof import Budget
 from tests.unit.lint.samples import REFUSED
 from tests.unit.lint.world import check, lint, world
 
@@ -101,6 +102,6 @@ def test_no_stranger_passes_unseen(text: str) -> None:
         return
     seen = {one.path[1] for one in lint(text) if one.rule in NAMING and one.path[:1] == ("trust",)}
     for one in stated(checked, world()):
-        for job in likely(one, world()):
+        for job in likely(one, world(), Budget()):
             passing = [name for name, other in strangers(job, world()) if other.trusted_by(one.statement)]
             assert not (job.trusted_by(one.statement) and passing) or one.number in seen

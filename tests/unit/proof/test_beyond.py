@@ -7,7 +7,7 @@ import pytest
 
 from broker.issuers import ISSUERS
 from broker.policy.examples import example_token
-from broker.proof import Answer, Verdict, beyond
+from broker.proof import Answer, Budget, Verdict, beyond
 from tests.unit.proof.statements import KINDS, compiled, statement
 
 ID = {"project_id": "512345678"}
@@ -197,3 +197,21 @@ def test_many_exceptions_of_one_claim_are_taken_away_one_after_the_other() -> No
     spelled = [f"v{n}" for n in range(100)] + [f"v0{n}" for n in range(10)]
     assert ask([claims(x={"regex": "v[0-9]{1,2}"})], [claims(x=text) for text in spelled]).verdict is NONE
     assert ask([claims(x={"regex": "v[0-9]{1,2}"})], [claims(x=text) for text in spelled[:-1]]).verdict is SOME
+
+
+def test_questions_that_share_a_purse_end_when_it_is_empty() -> None:
+    """So that a file of many large patterns takes as long as one."""
+    wide, narrow = statement(claims(ref={"regex": ".*[ab].{24}"})), statement(claims(ref={"regex": ".*a.{24}"}))
+    purse = Budget(1_000)
+    answers = [beyond([narrow], [wide], kinds=KINDS, purse=purse) for _ in range(3)]
+    assert [(one.verdict, one.unsettled) for one in answers] == [(Verdict.UNKNOWN, True)] * 3
+    assert -1_000 < purse.left < 0
+    assert beyond([narrow], [wide], kinds=KINDS, purse=Budget(0)).unsettled
+
+
+def test_a_purse_with_enough_in_it_changes_no_answer() -> None:
+    purse = Budget(100_000)
+    wide, narrow = statement(claims(ref={"regex": "x[ab].{4}"})), statement(claims(ref={"regex": "xa.{4}"}))
+    assert beyond([narrow], [wide], kinds=KINDS, purse=purse).verdict is Verdict.NONE
+    assert beyond([wide], [narrow], kinds=KINDS, purse=purse).verdict is Verdict.SOME
+    assert 0 < purse.left < 100_000

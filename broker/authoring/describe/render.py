@@ -101,7 +101,12 @@ def html(descriptions: Sequence[Description]) -> str:
     ]  # fmt: skip
     return str(
         _template().render(
-            title="Who may have what", policies=policies, headings=HEADINGS, grant_headings=GRANT_HEADINGS
+            title="Who may have what",
+            policies=policies,
+            headings=HEADINGS,
+            grant_headings=GRANT_HEADINGS,
+            caption="no policy",
+            rows=(),  # what an empty folder is shown as
         )
     )
 

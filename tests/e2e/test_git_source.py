@@ -6,8 +6,6 @@ import hashlib
 import hmac
 import json
 import shutil
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +15,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from broker.cli.ledger import every, ledger
+from broker.ledger.records import EventQuery
 from tests.e2e.broker_process import JOB, BrokerProcess, ask
 from tests.e2e.issuer_process import IssuerProcess
 from tests.e2e.test_people import Desk, people
@@ -91,24 +91,8 @@ def notify(broker: BrokerProcess, headers: dict[str, str] | None = None, body: b
 
 def events(broker: BrokerProcess, kind: str) -> list[dict[str, Any]]:
     """From the ledger on disk, oldest first."""
-    told = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "broker",
-            "audit",
-            "list",
-            "--data",
-            str(broker.folder / "data"),
-            "--type",
-            kind,
-            "--json",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return [json.loads(line) for line in reversed(told.splitlines())]
+    with ledger(broker.folder / "data", None) as reader:
+        return [dict(event.body) for event in every(reader, EventQuery(type=kind, newest_first=False))]
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -247,11 +231,11 @@ def test_push_is_judged_by_the_running_broker(site: Site, provider: Provider) ->
             state = site.folder / name
             state.mkdir()
             desks[name] = Desk(broker, name, state)
-            desks[name].run("signin")
+            desks[name].sign_in()
 
         def pushed(name: str, *more: str) -> tuple[int, str]:
-            ran = desks[name].run("policy", "push", str(place), "--dry-run", *more)
-            return ran.returncode, ran.stdout + ran.stderr
+            ran = desks[name].ask("policy", "push", str(place), "--dry-run", *more)
+            return ran.exit_code, ran.stdout + ran.stderr
 
         code, said = pushed("pat")
         assert (code, said.splitlines()[0]) == (0, "good: exactly what is in force")

@@ -11,7 +11,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from typer.testing import CliRunner
 
+from broker.cli.main import app
 from tests.e2e.broker_process import JOB, BrokerProcess
 from tests.e2e.issuer_process import IssuerProcess
 
@@ -173,15 +175,15 @@ async def test_a_refusal_is_the_same_bytes_under_every_policy_set(
                 seen["/token"].add(answer)
                 cases.append(case)
             if which == 0:
-                await the_owner_sees(broker, cases[-1], first_miss)
+                the_owner_sees(broker, cases[-1], first_miss)
         assert len(set(cases)) == len(cases)  # the same number twice would tell a stranger from a near miss
     assert {path: len(answers) for path, answers in seen.items()} == {"/v1/credentials": 1, "/token": 1}
     assert not [secret for secret in SECRETS for answers in seen.values() if secret.encode() in b"".join(answers)]
 
 
-async def the_owner_sees(broker: BrokerProcess, case: str, first_miss: str | None) -> None:
+def the_owner_sees(broker: BrokerProcess, case: str, first_miss: str | None) -> None:
     """On the broker's host, in the ledger: exactly what stood in the way first."""
-    shown = await asyncio.to_thread(broker.command, "case", "show", case, "--config", "broker.yaml", check=False)
+    shown = CliRunner().invoke(app, ["case", "show", case, "--config", str(broker.folder / "broker.yaml")])
     if first_miss is None:
         assert "first miss" not in shown.stdout
         return

@@ -30,6 +30,7 @@ from broker.policy.policyset import Policy, Statement
 UNSAFE_TRIGGER: Final = "unsafe-trigger"  # the linter's name for what a change of allow_triggers says by itself
 MOST_TRIED: Final = 16  # combinations of changes of one statement
 MOST_STATEMENTS: Final = 4
+MOST_CHANGES: Final = 8  # who misses more is not near; and each change is a parse of the file, each try a lint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,8 @@ def _edit(near: Near, token: VerifiedToken, world: World) -> Edit | Stays:
             choices.append(found)
     if reasons:
         return Stays(reasons=tuple(reasons))
+    if len(choices) > MOST_CHANGES:
+        return Stays(reasons=(f"it misses {len(choices)} conditions of trust[{near.statement.number}], which is about other jobs; write a statement of its own",))  # fmt: skip
     for made in islice(product(*choices), MOST_TRIED):
         result = _tried(near, made, token, world)
         if isinstance(result, Edit):

@@ -1,7 +1,8 @@
 """Rules about what a policy gives, for how long, who answers for it, and whether its examples show it."""
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ _NOBODY: Final = re.compile(
     r"|^@?(?:todo|fixme|tbd|xxx|changeme|change-me|replace-me|your[-_.]?\w*|someone|nobody|noreply|no-reply|you)(?:@|/|$)",
     re.IGNORECASE,
 )
+MOST_COMPARED: Final = 1_000  # names, each with an owner that is none of them
 _SLACK: Final = timedelta(minutes=2)
 
 
@@ -60,7 +62,7 @@ def ttl_beyond_history(desk: Desk) -> Iterator[Problem]:
             path=path,
             message=f"no job was seen to use this for longer than {render(_rounded(longest, seconds=1))}, and it lives "
             f"{render(grant.ttl)}: for all that is left, only a thief has a use for it",
-            remedy=f"write `ttl: {render(enough)}`, twice what was needed",
+            remedy=f"write `ttl: {render(enough)}`, at least twice what was needed",
             fix=_ttl(desk, path, grant.ttl, enough),
         )
 
@@ -104,7 +106,8 @@ def unresolved_owner(desk: Desk) -> Iterator[Problem]:
         if _NOBODY.search(owner):
             why = "is a placeholder"
         elif desk.people is not None:
-            why = "" if owner in desk.people else "is not among the people and teams that are known here"
+            known = owner in desk.people
+            why = "" if known else f"is not in the lists of owners{_meant(owner, desk.people)}"
         elif owner in literal or _ADDRESS.fullmatch(owner) or _TEAM.fullmatch(owner):
             why = ""
         else:
@@ -116,6 +119,12 @@ def unresolved_owner(desk: Desk) -> Iterator[Problem]:
                 "goes unnoticed",
                 remedy="write the address of the team that answers for it, `owners: [team-payments@acme.example]`",
             )
+
+
+def _meant(owner: str, people: Collection[str]) -> str:
+    """The nearest of them, where one is near; never the whole list."""
+    near = difflib.get_close_matches(owner, people, n=1) if len(people) <= MOST_COMPARED else []
+    return f" ({near[0]} is)" if near else ""
 
 
 def template_chosen_by_job(desk: Desk) -> Iterator[Problem]:

@@ -32,6 +32,7 @@ def render(report: Report) -> str:
             **{f"{severity.value}s": report.count(severity) for severity in Severity},
         },
         "not_checked": list(report.not_checked),
+        "used": list(report.used),
         "findings": [_finding(report, finding, fingerprint) for finding, fingerprint in report.fingerprints()],
         "examples": [example for suite in report.suites for example in _examples(suite)],
     }

@@ -49,6 +49,7 @@ class Report:
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)  # file -> its text, where it is known
     paths: Mapping[str, str] = field(default_factory=dict)  # file -> relative to the repository's root, with /
     not_checked: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()  # what was known beside the files, in words
     strict: bool = False
     revision: tuple[str, str] | None = None  # the repository's address and the commit, where a CI says them
     docs: str = ""  # the documentation's address, ending in /; "" where nobody said

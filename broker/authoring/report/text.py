@@ -27,6 +27,8 @@ def lines(report: Report) -> Iterator[Sequence[Span]]:
     for finding in report.findings:
         yield from _finding(report, finding)
     yield from _summary(report)
+    for note in report.used:
+        yield [(f"used: {harmless(note)}", "")]
     for note in report.not_checked:
         yield [(f"not checked: {note}", "")]
 

@@ -6,6 +6,7 @@ code hosts and CI systems. Exit code 0: nothing that fails. 1: something does. 2
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Annotated, Final, NoReturn
 
@@ -20,7 +21,7 @@ from broker.authoring.report.model import clean
 from broker.authoring.report.text import lines
 from broker.cli.policy.files import write_report
 from broker.cli.policy.fixing import fixed
-from broker.cli.policy.linting import lint, rules
+from broker.cli.policy.linting import Known, known, lint, rules
 from broker.cli.policy.setting import UNCHECKED, Config, Setting, read_setting, read_texts
 from broker.cli.policy.show import read_source
 from broker.errors import ConfigError
@@ -47,6 +48,14 @@ def check(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --fix: show it, and write nothing.")] = False,
     only: Annotated[list[str] | None, typer.Option("--rule", help="Lint by this rule only; may be repeated.")] = None,
     ignore: Annotated[list[str] | None, typer.Option("--ignore", help="Leave this rule out; may be repeated.")] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(help="A broker's data folder, or a copy of its ledger.db: judge ttls by what jobs really used."),
+    ] = None,
+    owners: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Who there is: one name a line, or a CODEOWNERS file; may be repeated."),
+    ] = None,
     root: Annotated[Path, typer.Option(help="The repository's root: reports name files relative to it.")] = Path(),
     docs: Annotated[
         str,
@@ -60,8 +69,9 @@ def check(
     out = Console(highlight=False, soft_wrap=True)
     try:
         written = _destinations(form, output, report or [])
-        _known([*(only or []), *(ignore or [])])
+        _named_rules([*(only or []), *(ignore or [])])
         base = _docs(docs)
+        more = known(ledger, owners or [])
     except ConfigError as error:
         _wrong(error)
     texts: list[PolicyText] = []
@@ -72,14 +82,14 @@ def check(
         examined = Examined(findings=tuple(map(load_finding, error.problems)), suites=(), checked=())
     else:
         texts, folders, problems = _read(paths)
-        examined = _examine(texts, setting, problems, folders, only=only, ignore=ignore)
+        examined = _examine(texts, setting, problems, folders, more, only=only, ignore=ignore)
         if fix:
             quiet = form != "text" and output is None  # standard output is then the report's alone
             changed = fixed(texts, examined, setting.world, dry_run=dry_run, out=None if quiet else out)
             if changed is not texts:
                 texts = changed
-                examined = _examine(texts, setting, problems, folders, only=only, ignore=ignore)
-    found = _report(examined, texts, setting, root=root, strict=strict, docs=base)
+                examined = _examine(texts, setting, problems, folders, more, only=only, ignore=ignore)
+    found = _report(examined, texts, setting, more.used, root=root, strict=strict, docs=base)
     if form == "text" or output is not None:
         for line in lines(found):
             out.print(Text.assemble(*line))
@@ -113,11 +123,11 @@ def _destinations(form: str, output: Path | None, reports: Sequence[str]) -> lis
     return asked
 
 
-def _known(names: Sequence[str]) -> None:
-    known = rules()
+def _named_rules(names: Sequence[str]) -> None:
+    there = rules()
     for name in names:
-        if name not in known:
-            raise ConfigError(f"no rule is called {clean(name)!r}; there are: {', '.join(sorted(known))}")
+        if name not in there:
+            raise ConfigError(f"no rule is called {clean(name)!r}; there are: {', '.join(sorted(there))}")
 
 
 def _docs(url: str) -> str:
@@ -145,17 +155,25 @@ def _examine(
     setting: Setting,
     problems: Sequence[str],
     folders: set[str] | None,
+    more: Known,
     *,
     only: Sequence[str] | None,
     ignore: Sequence[str] | None,
 ) -> Examined:
-    found = examine(texts, setting.world, problems=problems, folders=folders, lint=lint)
+    found = examine(texts, setting.world, problems=problems, folders=folders, lint=partial(lint, more=more))
     left = kept(found.findings, only=frozenset(only or ()), ignored=frozenset(ignore or ()))
     return Examined(findings=left, suites=found.suites, checked=found.checked)
 
 
 def _report(
-    examined: Examined, texts: Sequence[PolicyText], setting: Setting | None, *, root: Path, strict: bool, docs: str
+    examined: Examined,
+    texts: Sequence[PolicyText],
+    setting: Setting | None,
+    used: tuple[str, ...],
+    *,
+    root: Path,
+    strict: bool,
+    docs: str,
 ) -> Report:
     policies = [checked.policy for checked in examined.checked]
     sources = {text.name: text.data.decode("utf-8", "replace") for text in texts}
@@ -178,6 +196,7 @@ def _report(
         sources=sources,
         paths=_paths({*sources, *places}, root),
         not_checked=(UNCHECKED.removeprefix("not checked: "),) if unchecked else (),
+        used=used,
         strict=strict,
         revision=_revision(os.environ),
         docs=docs,

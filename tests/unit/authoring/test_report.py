@@ -65,6 +65,7 @@ EVERYTHING = report(
         Suite(file=EVIL, policy=None, examples=()),
     ),
     not_checked=("backends",),
+    used=(EVIL,),
 )  # fmt: skip
 REPORTS = {
     "nothing": report(),

@@ -1,5 +1,6 @@
 """`policy check` as teams run it: options, exit codes, reports, fixes, the pre-commit hook, the recipes, the samples."""
 
+import asyncio
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -18,9 +20,13 @@ from typer.testing import CliRunner, Result
 from broker.authoring.finding import Finding, Fix, Place, Severity
 from broker.authoring.report import FORMATS, RuleInfo
 from broker.cli.policy import app, linting
+from broker.ledger import events
+from broker.ledger.records import Entry, SessionChange
+from broker.model import LeaseState
 from broker.policy.compile import World
 from broker.policy.load import Checked
 from tests.system import find, require
+from tests.unit.ledger.story import issued, lease, move, open_ledger, session
 from tests.unit.policy.world import policy_text
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -244,7 +250,7 @@ def suggest(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fix], None]:
     """A linter that has just these fixes to suggest."""
     fixes: list[Fix] = []
 
-    def lint(_checked: object, _world: World) -> Iterator[Finding]:
+    def lint(_checked: object, _world: World, more: object) -> Iterator[Finding]:
         for fix in fixes:
             place = Place(file=fix.file, line=fix.first, column=1)
             yield Finding(rule="made-up", severity=Severity.NOTE, message="m", place=place, fix=fix)
@@ -458,3 +464,82 @@ def test_the_samples_show_every_kind_of_finding() -> None:
     assert {one["rule"] == "load" for one in body["findings"]} == {True, False}
     assert any(not one["as_expected"] for one in body["examples"])
     assert RuleInfo(id="x", title="x", page="x").severity is Severity.ERROR
+
+
+# ---- a ledger, and lists of owners
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a broker in which 25 jobs used payments/deploy for 40 seconds each."""
+    folder = tmp_path_factory.mktemp("past")
+    began = datetime.now(UTC).replace(microsecond=0) - timedelta(days=10)
+
+    async def write() -> None:
+        ledger = await open_ledger(folder)
+        for number in range(25):
+            start = began + timedelta(hours=number)
+            opened = session(start)
+            one = lease(opened, start)
+            await ledger.write(Entry(claim=opened, leases=(one,), events=(issued(opened, one, now=start),)))
+            end = start + timedelta(seconds=40)
+            over = move(one, LeaseState.REVOKED, LeaseState.ACTIVE, reason="the job ended")
+            told = (
+                events.session_ended(session=opened.id, why="the job ended", at=end),
+                events.revoked(lease=one.id, why="the job ended", by="job", attempts=1, now=end),
+            )
+            ending = SessionChange(session=opened.id, ended_at=end)
+            await ledger.write(Entry(sessions=(ending,), changes=(over,), events=told))
+        await ledger.close()
+
+    asyncio.run(write())
+    return folder
+
+
+def test_a_ttl_is_held_against_what_jobs_used(here: Path, past: Path) -> None:
+    long = GOOD.replace("deploy: {backend: token, ttl: 5m, with", "deploy:\n    backend: token\n    ttl: 30m\n    with")
+    (here / "policies/payments.yaml").write_text(long.replace('x.example"}}', 'x.example"}'))
+    before = {path.name: path.read_bytes() for path in past.iterdir() if path.is_file()}
+    silent = check("policies")
+    assert "ttl-beyond-history" not in silent.output
+    assert "used:" not in silent.output
+    for ledger in (past, past / "ledger.db"):
+        result = check("policies", "--ledger", ledger)
+        assert result.exit_code == 0, result.output
+        assert re.search(
+            r"payments\.yaml:9:\d+: warning: no job was seen to use this for longer than 40s", result.output
+        )
+        began = rf"used: the ledger {re.escape(str(ledger))}, its last 90 days \(ttl-beyond-history\): 25 credentials of 1 grant since "
+        assert re.search(began + r"\d{4}-\d\d-\d\d, 20 or more of 1 grant\n", result.output)
+    assert json.loads(check("policies", "--ledger", past, "-f", "json").stdout)["used"][0].startswith("the ledger ")
+    assert {path.name: path.read_bytes() for path in past.iterdir() if path.is_file()} == before, "only read"
+    fixed = check("policies", "--ledger", past, "--fix")
+    assert "ttl: 3m" in (here / "policies/payments.yaml").read_text(), fixed.output
+    assert "ttl-beyond-history]" not in check("policies", "--ledger", past).output
+
+
+def test_a_ledger_that_is_none_is_a_wrong_question(here: Path, tmp_path: Path) -> None:
+    for ledger, said in (("nowhere", "there is no ledger here"), ("policies/payments.yaml", "not a readable ledger")):
+        result = check("policies", "--ledger", ledger)
+        assert result.exit_code == 2
+        assert said in result.stderr
+
+
+def test_an_owner_that_is_in_no_list_is_found(here: Path) -> None:
+    (here / "people.txt").write_text("team-web@acme.example\nteams@acme.example  # payments\n")
+    (here / "CODEOWNERS").write_text("* team@acme.example\n")
+    result = check("policies", "--owners", "people.txt")
+    assert "team@acme.example is not in the lists of owners (teams@acme.example is)" in result.output
+    assert "[unresolved-owner]" in result.output
+    assert "used: 2 owners of people.txt (unresolved-owner)\n" in result.output
+    both = check("policies", "--owners", "people.txt", "--owners", "CODEOWNERS")
+    assert "unresolved-owner]" not in both.output
+    assert "used: 1 owner of CODEOWNERS (unresolved-owner)\n" in both.output
+
+
+@pytest.mark.parametrize("text", [b"", b"# only this\n", b"\xff\xfe"])
+def test_a_list_that_names_nobody_is_a_wrong_question(here: Path, text: bytes) -> None:
+    (here / "people.txt").write_bytes(text)
+    result = check("policies", "--owners", "people.txt")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("people.txt:1:1: ")

@@ -1,55 +1,30 @@
 """Policies that somebody would like to see in force, judged exactly as this broker would load them. Nothing is used or stored.
 
-* One at a time, in a thread, in small steps between which requests are answered, and not for long: whoever comes meanwhile
-  is told to come again.
+* One at a time, in a thread, in small steps between which requests are answered: whoever comes meanwhile is told to come again.
+* Not for long: the deadline is looked at before each file, and what one file may hold (1 MiB, 64 statements, 200 examples,
+  expressions without nested macros) is judged in about a second. So no thread is held for longer than the deadline and that.
 * What an owner learns of other people's policies is how many are missing, never which.
 """
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from broker.documents import LARGEST as LARGEST_FILE
 from broker.errors import ConfigError, MalformedRequest, TooManyChecks
+from broker.exchange.check_body import texts
 from broker.exchange.policies import Policies
 from broker.people.roles import Person, Role
 from broker.policy import PolicySet
-from broker.policy.load import MOST_FILES, SUFFIX, Loader, PolicyText, folders_of
+from broker.policy.load import Loader, PolicyText, folders_of
 
 LARGEST: Final = 32 << 20  # bytes of a body
 DEADLINE: Final = 20.0  # seconds for a check; only files that differ from what is in force are compiled
 ARRIVAL: Final = 30.0  # seconds for the body to come
 MOST_PROBLEMS: Final = 200
 _PAUSE: Final = 0.0005  # seconds after each file, in which the event loop gets the interpreter
-
-
-class CheckedFile(BaseModel):
-    """One policy: its path below the folder of policies, and its text."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    file: str = Field(
-        min_length=1,
-        max_length=1024,
-        pattern=r"^[^/\x00-\x1f\x7f]+(/[^/\x00-\x1f\x7f]+)*$",
-        description="relative to the folder of policies",
-        examples=["team-a/payments.yaml"],
-    )
-    text: str = Field(max_length=LARGEST_FILE)
-
-
-class CheckBody(BaseModel):
-    """The whole set, as it would be."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    files: list[CheckedFile] = Field(max_length=MOST_FILES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +69,10 @@ class PolicyCheck:
 
     def _judge(self, data: bytes, current: PolicySet, stop: threading.Event) -> Outcome:
         until = time.monotonic() + DEADLINE
-        texts = _texts(data)
+        files = texts(data)
 
         def in_steps() -> Iterator[PolicyText]:
-            for text in texts:
+            for text in files:
                 if stop.is_set() or time.monotonic() > until:
                     raise TooManyChecks(
                         "so many changed policies take too long to judge here; check them on a machine of your own: "
@@ -108,7 +83,7 @@ class PolicyCheck:
 
         world = self._policies.world(current.guardrails)
         try:
-            fresh = Loader(world, current.policies.values()).load(in_steps(), world, folders=folders_of(texts))
+            fresh = Loader(world, current.policies.values()).load(in_steps(), world, folders=folders_of(files))
         except ConfigError as error:
             return Outcome(problems=error.problems, in_force=current.version)
         return Outcome(
@@ -151,25 +126,3 @@ async def _whole(body: AsyncIterator[bytes]) -> bytes:
     except TimeoutError:
         raise MalformedRequest(f"the policies did not arrive within {ARRIVAL:.0f} s") from None
     return bytes(data)
-
-
-def _texts(data: bytes) -> list[PolicyText]:
-    try:
-        body = CheckBody.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise MalformedRequest(f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}") from None
-    names = [file.file for file in body.files]
-    if len(set(names)) < len(names):
-        raise MalformedRequest("files: a path stands there twice")
-    for name in names:
-        parts = name.split("/")
-        if not name.endswith(SUFFIX) or any(part.startswith(".") for part in parts):
-            raise MalformedRequest(f"files: only *{SUFFIX} files with names that do not begin with a dot are policies")
-    return [PolicyText(file.file, file.file, file.text.encode()) for file in body.files]
-
-
-def encoded(texts: Sequence[PolicyText]) -> bytes:
-    """The body that asks for a check. Raises UnicodeDecodeError."""
-    files = [{"file": text.file, "text": text.data.decode()} for text in texts]
-    return json.dumps({"files": files}, ensure_ascii=False).encode()

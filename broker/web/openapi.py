@@ -5,7 +5,7 @@ from typing import Any, Final
 from pydantic.json_schema import models_json_schema
 
 from broker import __version__
-from broker.exchange.policy_check import CheckBody
+from broker.exchange.check_body import CheckBody
 from broker.web import wire
 
 REF: Final = "#/components/schemas/"

@@ -31,7 +31,7 @@ def push(
     if not dry_run:
         print(f"jobkey-broker: {_NOT_HERE}", file=sys.stderr)
         raise typer.Exit(2)
-    from broker.exchange.policy_check import encoded
+    from broker.exchange.check_body import encoded
     from broker.people import asking
 
     problems: list[str] = []

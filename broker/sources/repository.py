@@ -157,7 +157,8 @@ class RepositorySource:
         options = {
             "BatchMode": "yes",
             "StrictHostKeyChecking": "yes",
-            "UserKnownHostsFile": str(self._folder / known_hosts),
+            "IdentityFile": self._quoted(key),
+            "UserKnownHostsFile": self._quoted(known_hosts),
             "GlobalKnownHostsFile": "/dev/null",
             "IdentitiesOnly": "yes",
             "IdentityAgent": "none",
@@ -165,7 +166,11 @@ class RepositorySource:
             "ConnectTimeout": "15",
         }
         told = [f"-o{name}={value}" for name, value in options.items()]
-        return [program("ssh"), "-F", "/dev/null", "-i", str(self._folder / key), *told]
+        return [program("ssh"), "-F", "/dev/null", *told]
+
+    def _quoted(self, path: str) -> str:
+        """A path as ssh_config(5) takes it: unquoted it would end at a space, and `%h` in it would be filled in (TOKENS)."""
+        return '"{}"'.format(str(self._folder / path).replace("%", "%%"))
 
     def _why_stop(self) -> str | None:
         if self._closed.is_set():

@@ -1,4 +1,4 @@
-"""A real sshd that trusts one CA, and the ssh client that a job would use."""
+"""A real sshd that trusts one CA, or some keys, and the ssh client that a job would use."""
 
 import contextlib
 import functools
@@ -68,7 +68,7 @@ def key_pair(folder: Path, kind: str = "ed25519", *more: str) -> tuple[Path, str
     return path, path.with_suffix(".pub").read_text()
 
 
-def _start(launch: Launch, ca: str, principals: Sequence[str]) -> Sshd:
+def _start(launch: Launch, ca: str, principals: Sequence[str], keys: Sequence[str]) -> Sshd:
     (program,) = require("sshd")
     folder, port = launch.folder, free_port()
     folder.chmod(0o755)
@@ -76,6 +76,7 @@ def _start(launch: Launch, ca: str, principals: Sequence[str]) -> Sshd:
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host")], check=True, capture_output=True
     )
     (folder / "ca.pub").write_text(ca + "\n")
+    (folder / "keys").write_text("".join(key.strip() + "\n" for key in keys))
     (folder / "principals").mkdir()
     (folder / "principals" / USER).write_text("".join(name + "\n" for name in principals))
     # StrictModes looks at the folders above, and /tmp is everybody's
@@ -85,7 +86,7 @@ HostKey {folder}/host
 PidFile {folder}/pid
 TrustedUserCAKeys {folder}/ca.pub
 AuthorizedPrincipalsFile {folder}/principals/%u
-AuthorizedKeysFile none
+AuthorizedKeysFile {folder}/keys
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 UsePAM no
@@ -114,8 +115,8 @@ LogLevel VERBOSE
 
 
 @contextlib.contextmanager
-def sshd(ca: str, *, principals: Sequence[str] = ("deploy",)) -> Iterator[Sshd]:
-    """Lets certificates of `ca` (a public key line) with one of `principals` in as USER."""
+def sshd(ca: str = "", *, principals: Sequence[str] = ("deploy",), keys: Sequence[str] = ()) -> Iterator[Sshd]:
+    """Lets certificates of `ca` (a public key line) with one of `principals` in as USER, and whoever has one of `keys`."""
     require("sshd", "ssh", "ssh-keygen")
-    with started(functools.partial(_start, ca=ca, principals=principals)) as server:
+    with started(functools.partial(_start, ca=ca, principals=principals, keys=keys)) as server:
         yield server

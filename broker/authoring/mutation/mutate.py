@@ -25,10 +25,11 @@ from broker.policy.examples import example_outcomes
 from broker.policy.expressions import compile_expression
 from broker.policy.load import Checked
 from broker.policy.policyset import Bound, Grant, Policy, Statement
-from broker.proof import Verdict, Witness, beyond
+from broker.proof import Budget, Verdict, Witness, beyond
 
 EXTENDED: Final = frozenset({"job.project", "job.owner", "job.ref", "job.environment", "job.workflow", "job.trigger", "job.actor", "job.runner"})  # fmt: skip
 
+MOST_PROVING: Final = 2_000_000  # steps for one policy, of a few microseconds; what is left is told as open
 _ID: Final = re.compile(r"(^|[^a-z])(u?u?id)$|[a-z](Id|Uuid)$")  # inside a claim whose parts the kind does not class
 
 
@@ -243,6 +244,7 @@ class _Holes:
         self._policy, self._world, self._taken = policy, world, taken
         self._allowed = [(one.example, one.token) for one in tried if one.example.expect.allow]
         self._suggested: list[_Tried] = []
+        self._purse = Budget(MOST_PROVING)
 
     def of(self, loosened: _Loosened) -> Mutant:
         path, said = loosened.path, loosened.said
@@ -256,8 +258,9 @@ class _Holes:
         if found is None:
             assert loosened.statement is not None
             answer = beyond(
-                [loosened.statement], self._policy.statements, kinds=self._world.issuers, urls=self._world.issuer_urls
-            )
+                [loosened.statement], self._policy.statements, kinds=self._world.issuers, urls=self._world.issuer_urls,
+                purse=self._purse,
+            )  # fmt: skip
             if answer.verdict is Verdict.NONE:
                 return Mutant(path=path, said=said, fate=Fate.SAME)
             why = answer.why or "no claims of such a job were found"
@@ -286,7 +289,7 @@ class _Holes:
     def _of_params(self, loosened: _Loosened, name: str) -> Mutant:
         answer = beyond(
             self._policy.statements, self._policy.statements, kinds=self._world.issuers, urls=self._world.issuer_urls,
-            params=loosened.restrictions, other_params=self._policy.grants[name].restrictions,
+            params=loosened.restrictions, other_params=self._policy.grants[name].restrictions, purse=self._purse,
         )  # fmt: skip
         if answer.verdict is Verdict.NONE:
             return Mutant(path=loosened.path, said=loosened.said, fate=Fate.SAME)

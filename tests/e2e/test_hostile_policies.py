@@ -21,6 +21,7 @@ from tests.e2e.broker_process import JOB, ROOT, BrokerProcess, ask, until
 from tests.e2e.hostile.inputs import CLAIMS, GUARDRAILS, NAMES, POLICIES, TEXTS, THINGS, good, write
 from tests.e2e.issuer_process import IssuerProcess
 
+pytestmark = pytest.mark.slow
 PATIENCE = 60  # seconds on the wall, for a machine with other work
 CPU = 20.0  # seconds
 MEMORY = 512 << 20  # bytes resident, of which the program itself takes 120 MiB

@@ -1,7 +1,7 @@
 """`policy check --fix`: which files are written, and what is said of each fix.
 
-Only a file that was read to be checked is written, and only with what still loads, every example included. What could
-not be applied is said with why, and its finding stays.
+Only a file that was read to be checked is written, and only with what still loads, every example included, and is proved
+to let nobody else in. What could not be applied is said with why, and its finding stays.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from broker.authoring.checking import Examined
 from broker.authoring.finding import Fix
-from broker.authoring.fixes import apply, difference
+from broker.authoring.fixes import apply, difference, widens
 from broker.authoring.report.model import harmless
 from broker.cli.policy.writing import rewrite
 from broker.errors import ConfigError
@@ -43,10 +43,10 @@ def fixed(
 def _one(text: PolicyText, fixes: Sequence[Fix], world: World, say: Callable[[str], None], dry_run: bool) -> PolicyText:
     def wrong(data: bytes) -> str | None:
         try:
-            check_text(PolicyText(text.name, text.file, data), world)
+            after = check_text(PolicyText(text.name, text.file, data), world)
         except ConfigError as error:
             return f"the file would not load with it: {error.problems[0].partition(': ')[2]}"
-        return None
+        return widens(check_text(text, world), after, world)
 
     applied = apply(text.data, fixes, wrong)
     for fix, why in applied.left:

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.authoring.finding import Fix
-from broker.authoring.fixes import apply, difference
+from broker.authoring.fixes import apply, difference, widens
+from broker.policy.load import Checked, PolicyText, check_text
+from tests.unit.policy.world import policy_text, world
 
 TEXT = b"one\ntwo # a comment\nthree\nfour\n"
 
@@ -90,3 +92,54 @@ def test_every_line_that_no_fix_names_stays(lines: list[str], ending: str, data:
 def test_the_difference_is_fit_to_be_shown() -> None:
     shown = list(difference(b"a\nb\n", b"a\n\x1b[31mc\n", "p\n.yaml"))
     assert shown == ["--- p\ufffd.yaml", "+++ p\ufffd.yaml", "@@ -1,2 +1,2 @@", " a", "-b", "+\ufffd[31mc"]
+
+
+# ---- what a fix may change of who gets what
+
+WORLD = world()
+BASE = policy_text(
+    job='ref: {glob: "refs/heads/*"}', rest="allow_triggers: [pull_request]\nwhen: int(claims.run_attempt) < 4",
+    grant="params: {size: 1}",
+)  # fmt: skip
+
+
+def checked(text: str) -> Checked:
+    return check_text(PolicyText("payments.yaml", "payments.yaml", text.encode()), WORLD)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# nothing", "# something"),
+        ('ref: {glob: "refs/heads/*"}', 'ref: {glob: "refs/heads/r*"}'),
+        ('ref: {glob: "refs/heads/*"}', 'ref: {glob: "refs/heads/*"}\n      ref_protected: true'),
+        ('ref: {glob: "refs/heads/*"}', "ref: [refs/heads/a, refs/heads/b]"),
+        ("allow_triggers: [pull_request]", ""),
+        ("ttl: 15m", "ttl: 10m"),
+    ],
+)
+def test_narrower_is_no_wider(old: str, new: str) -> None:
+    assert widens(checked(BASE), checked(BASE.replace(old, new)), WORLD) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('ref: {glob: "refs/heads/*"}', 'ref: {glob: "refs/**"}', "would let in jobs"),
+        ('ref: {glob: "refs/heads/*"}', "", "let"),
+        ('project_id: "512345678"', 'project_id: ["512345678", "2"]', "would let in jobs"),
+        ("allow_triggers: [pull_request]", "allow_triggers: [pull_request, workflow_run]", "let"),
+        ("when: int(claims.run_attempt) < 4", "", "let"),
+        ("when: int(claims.run_attempt) < 4", "when: int(claims.run_attempt) < 5", "let"),
+        ("ttl: 15m", "ttl: 16m", "live longer"),
+        ("params: {size: 1}", "params: {size: [1, 2]}", "something else"),
+        ("params: {size: 1}", "params: {size: 2}", "something else"),
+        ("params: {size: 1}", "with: {role: admin}", "something else"),
+        ("params: {size: 1}", "", "something else"),
+        ("policy: payments", "policy: refunds", "which policy"),
+        ("  deploy:", "  other: {backend: safe, ttl: 5m}\n  deploy:", "would be new"),
+    ],
+)
+def test_whatever_gives_somebody_more_is_found(old: str, new: str, why: str) -> None:
+    assert old in BASE
+    assert why in (widens(checked(BASE), checked(BASE.replace(old, new)), WORLD) or "")

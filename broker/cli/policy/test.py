@@ -142,22 +142,28 @@ def _enough(tested: Sequence[Examined], least: float | None) -> bool:
 
 
 def _add(tested: Sequence[Examined]) -> None:
-    """Put the suggestions into the files; what a next version lacks is left to its author."""
+    """Put the suggestions into the files, those for a next version under its `next:`."""
+    versions: dict[str, list[Examined]] = {}
     for one in tested:
-        found: dict[str, Mapping[str, Any]] = {}
-        for mutant in one.coverage.holes if one.coverage is not None else ():
-            if mutant.example is not None:
-                found[mutant.example["name"]] = mutant.example
-        if not found or one.checked.document.under:
-            continue
-        text = one.checked.text
-        try:
-            data = with_examples(text.data, text.name, list(found.values()))
-        except ConfigError as error:
-            _refuse(error.problems)
+        versions.setdefault(one.checked.text.name, []).append(one)
+    for several in versions.values():
+        text = several[0].checked.text
+        data, added = text.data, 0
+        for one in several:
+            found: dict[str, Mapping[str, Any]] = {}
+            for mutant in one.coverage.holes if one.coverage is not None else ():
+                if mutant.example is not None:
+                    found[mutant.example["name"]] = mutant.example
+            try:
+                data = with_examples(data, text.name, list(found.values()), under=one.checked.document.under)
+            except ConfigError as error:
+                _refuse(error.problems)
+            else:
+                added += len(found)
+        if not added:
             continue
         why = rewrite(Path(text.name), text.data, data)
-        said = f"added {len(found)} example{'s' if len(found) > 1 else ''}" if why is None else f"nothing added: {why}"
+        said = f"added {counted(added, 'example')}" if why is None else f"nothing added: {why}"
         typer.echo(f"{clean(text.name)}: {said}", err=True)
 
 

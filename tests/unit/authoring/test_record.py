@@ -258,6 +258,30 @@ def test_an_example_joins_a_file_and_every_line_of_it_stays(layout: str) -> None
         assert after.count(b"\n") == after.count(b"\r\n")
 
 
+@pytest.mark.parametrize("tail", ["", "examples:\n  - name: today's\n", "\n# about the rest\nmode: x\n"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_example_joins_a_next_version_and_not_todays(layout: str, tail: str) -> None:
+    end = "\r\n" if "\r\n" in LAYOUTS[layout] else "\n"
+    inner = "".join(
+        f"  {line}{end}" if line else end for line in LAYOUTS[layout].removeprefix("\ufeff").rstrip("\n\r").split(end)
+    )
+    data = (f"policy: x{end}next:{end}{inner}" + tail.replace("\n", end)).encode()
+    before = parse(data, "p.yaml").value
+    added = {"name": "new", "claims": {"$like": "github-branch"}, "expect": "refuse"}
+    after = with_examples(data, "p.yaml", [added, {**added, "name": "newer"}], under=("next",))
+    value = parse(after, "p.yaml").value
+    more = [*before["next"]["examples"], added, {**added, "name": "newer"}]
+    assert value == {**before, "next": {**before["next"], "examples": more}}
+    kept = iter(after.decode().split("\n"))
+    assert all(line in kept for line in data.decode().split("\n") if line), "a line went missing or moved"
+
+
+@pytest.mark.parametrize("text", ["examples:\n  - name: a\n", "next: x\n", "next:\n  examples: [{name: a}]\n", "- a\n"])
+def test_a_next_version_without_a_list_of_its_own_is_left_alone(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"p\.yaml:[12]:.*next\.examples"):
+        with_examples(text.encode(), "p.yaml", [{"name": "new"}], under=("next",))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broker.cli.policy import app
+from broker.documents import parse
 from tests.unit.policy.world import policy_text
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -119,6 +120,24 @@ next:
     assert re.search(r"^network +9 of 9 loosenings noticed, 100 %$", said.stdout, re.MULTILINE)
     assert "network (next)" in said.stdout
     assert "next.trust[0].job.owner_id" in said.stdout
+
+
+def test_suggestions_for_a_version_on_trial_go_into_its_own_examples(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    whole = (MUTATE / "hole-08-other-statement.yaml").read_text()
+    version = whole[whole.index("trust:\n") :]
+    parts = parse(version.encode(), "p.yaml").value
+    own = version[: version.index("grants:\n")] + version[version.index("examples:\n") :]
+    before = whole + "next:  # the same, on trial\n" + "".join(f"  {line}\n" for line in own.splitlines())
+    file.write_text(before)
+    said = run(file, "--mutate", "--add")
+    assert said.exit_code == 0, said.output
+    assert f"{file}: added 4 examples" in said.stderr
+    after = parse(file.read_bytes(), "p.yaml").value
+    assert len(after["examples"]) == len(after["next"]["examples"]) == len(parts["examples"]) + 2
+    kept = iter(file.read_text().splitlines())
+    assert all(line in kept for line in before.splitlines()), "every line stays, in its order"
+    assert run(file, "--mutate", "--min", "100").exit_code == 0
 
 
 def test_what_does_not_load_is_told_and_the_rest_is_tried(run: Run, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ class Broker:
                     log_public=self.settings.log_public,
                     readiness=self.readiness,
                     notes=self.notes,
+                    webhook=self.settings.webhook is not None,
                 ),
             ]
         )
@@ -102,6 +103,9 @@ class Broker:
         problems: dict[str, str] = {}
         if not self.policies.current.policies:
             problems["policies"] = "no policy is loaded"
+        limit = self.settings.repository.stale_after if self.settings.repository is not None else None
+        if limit is not None and (why := self.policies.stale(time.time(), limit)) is not None:
+            problems["policies"] = why
         if not self.ledger.writable:
             try:  # not ready means no requests, and no requests no commits: somebody has to try
                 await self.ledger.ready()

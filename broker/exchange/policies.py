@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -83,6 +84,17 @@ class Policies:
             age = f"for {int(now - self._source.seen)} s" if self._source.seen else "since the start"
             return f"their source was not reached {age}; the last good policies are in force"
         return None
+
+    def stale(self, now: float, limit: timedelta) -> str | None:
+        """Why the policies in force may be too old at `now` (Unix time): their source was not reached for longer than `limit`."""
+        unseen = now - self._source.seen
+        if unseen <= limit.total_seconds():
+            return None
+        return (
+            f"their source was not reached for {int(unseen)} s"
+            if self._source.seen
+            else "their source was never reached"
+        )
 
     def world(self, guardrails: Guardrails) -> World:
         """What policies are checked against here."""

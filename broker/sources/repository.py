@@ -56,7 +56,9 @@ class RepositorySource:
         self._woken = asyncio.Event()
         self._closed = threading.Event()
         self._random = random.SystemRandom()
-        self.seen = 0.0
+        # Its time is when the server was last reached: a restart must not make an outage look short.
+        self._reached = mirror / f"jobkey-reached-{address}"
+        self.seen = self._reached.stat().st_mtime if self._reached.exists() else 0.0
 
     @property
     def described(self) -> str:
@@ -115,6 +117,7 @@ class RepositorySource:
                     "--end-of-options", self._settings.git, f"+{self._settings.ref}:{self._fetched}",
                     timeout=FETCH_TIMEOUT, watch=self._why_stop,
                 )  # fmt: skip
+            self._reached.touch()
         except (GitFailed, BrokenReference, OSError) as error:
             POLICY_FETCHES.labels("failed").inc()
             raise SourceUnavailable(f"{self._settings.git}:1:1: cannot be fetched: {error}") from None

@@ -127,6 +127,11 @@ class GitPolicies(_Part):
     interval: Annotated[Duration, AfterValidator(_interval)] = Field(
         default_factory=lambda: timedelta(minutes=1), description="how often to fetch, give or take a tenth"
     )
+    stale_after: Duration | None = Field(
+        default=None,
+        description="how long the repository may be out of reach before `/readyz` is 503; left out, it stays 200",
+        examples=["1h"],
+    )
     rewrites: Literal["refuse", "take"] = Field(
         default="refuse", description="what to do with a commit that does not follow the one in force"
     )
@@ -142,6 +147,8 @@ class GitPolicies(_Part):
 
     @model_validator(mode="after")
     def _fits(self) -> "GitPolicies":
+        if self.stale_after is not None and self.stale_after < 2 * self.interval:
+            raise ValueError("`stale_after:` is at least twice the interval, or one fetch that fails would be too many")
         scheme = self.git.partition(":")[0]
         if scheme == "ssh" and self.ssh is None:
             raise ValueError("an ssh:// repository needs `ssh: {key: FILE, known_hosts: FILE}`")

@@ -21,11 +21,20 @@ PROBLEMS: Final = {
     "503": "The ledger or an issuer's keys cannot be had; nothing was issued.",
 }
 PEOPLE_PROBLEMS: Final = ("401", "403", "503")
+_WEBHOOK_SCHEMES: Final[dict[str, Any]] = {
+    "githubSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Hub-Signature-256",
+        "description": "sha256= and the hexadecimal HMAC-SHA-256 of the body under the shared secret",
+    },
+    "gitlabToken": {"type": "apiKey", "in": "header", "name": "X-Gitlab-Token", "description": "The shared secret"},
+}
 JOB_PROBLEMS: Final = ("401", "403", "409", "413", "422", "429", "502", "503")
 
 
-def openapi(url: str) -> dict[str, Any]:
-    """The document served at `/openapi.json`."""
+def openapi(url: str, *, webhook: bool = False) -> dict[str, Any]:
+    """The document served at `/openapi.json`; `webhook`, where the broker follows a repository whose server may wake it."""
     _, defined = models_json_schema(
         [(wire.CredentialsBody, "validation"), (wire.RenewBody, "validation"), (CheckBody, "validation")],
         ref_template=REF + "{model}",
@@ -39,10 +48,11 @@ def openapi(url: str) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": url}],
-        "paths": _paths(),
+        "paths": _paths() | (_webhook() if webhook else {}),
         "components": {
             "schemas": defined["$defs"] | _answers(),
-            "securitySchemes": {
+            "securitySchemes": (_WEBHOOK_SCHEMES if webhook else {})
+            | {
                 "subjectToken": {
                     "type": "http",
                     "scheme": "bearer",
@@ -148,6 +158,23 @@ def _paths() -> dict[str, Any]:
         "/healthz": {"get": _public("The process answers")},
         "/readyz": {"get": _public("The process can issue", more=("503",))},
         "/metrics": {"get": _public("Prometheus metrics", media="text/plain")},
+    }
+
+
+def _webhook() -> dict[str, Any]:
+    summary = "A git server's notice that there is something new: the next fetch comes at once"
+    body = {"required": True, "description": "Hashed, and not read", "content": {"*/*": {}}}
+    answers: dict[str, Any] = {"202": {"description": "The next fetch comes at once, or in two seconds after the last"}}
+    answers |= {code: _problem(code) for code in ("401", "422", "503")}
+    return {
+        "/v1/policies/webhook": {
+            "post": {
+                "summary": summary,
+                "security": [{name: []} for name in _WEBHOOK_SCHEMES],
+                "requestBody": body,
+                "responses": answers,
+            }
+        }
     }
 
 

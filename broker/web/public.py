@@ -32,10 +32,12 @@ class PublicRoutes:
         log_public: Literal["checkpoint", "everything", "nothing"],
         readiness: Callable[[], Awaitable[Mapping[str, str]]],
         notes: Callable[[], Mapping[str, str]] = dict,
+        webhook: bool = False,
     ) -> None:
-        """`notes` are told with the readiness, and keep nobody from anything."""
+        """`notes` are told with the readiness, and keep nobody from anything; `webhook` is described where it is served."""
         self._url, self._keys, self._ledger, self._log_public = url, keys, ledger, log_public
         self._readiness, self._notes = readiness, notes
+        self._description = json.dumps(openapi(url, webhook=webhook)).encode()
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_get("/.well-known/openid-configuration", self.openid_configuration)
@@ -143,7 +145,7 @@ class PublicRoutes:
         return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def openapi(self, _: web.Request) -> web.Response:
-        return _json(openapi(self._url))
+        return web.Response(body=self._description, content_type="application/json", headers=PUBLIC)
 
 
 def _tile_path(index: int) -> str:

@@ -5,6 +5,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import os
 import shutil
 import urllib.error
 import urllib.request
@@ -163,13 +164,33 @@ async def test_a_start_without_the_server_is_a_start_on_the_last_good_commit(sit
         assert len(events(broker, "policy-rejected")) == 1
         assert await life(site, broker) == 200
     site.origin.folder.rename(moved)
+    (reached,) = (broker.folder / "data/policies.git").glob("jobkey-reached-*")
+    os.utime(reached, (1_000_000_000, 1_000_000_000))
     with broker:
         assert events(broker, "started")[2]["commit"] == first
         assert await life(site, broker) == 200
         with urllib.request.urlopen(broker.url + "/readyz", timeout=10) as answer:
-            assert "was not reached since the start" in json.load(answer)["notes"]["policies"]
+            assert "was not reached for" in json.load(answer)["notes"]["policies"]
         with urllib.request.urlopen(broker.url + "/metrics", timeout=10) as answer:
             assert 'jobkey_policy_fetches_total{outcome="failed"} 1.0' in answer.read().decode()
+    limited = site.broker("limited", interval="5s", stale_after="1h")
+    shutil.rmtree(limited.folder / "data", ignore_errors=True)
+    shutil.copytree(broker.folder / "data", limited.folder / "data")
+    try:
+        limited.start(ready=False)
+        assert await life(site, limited) == 200  # what is asked all the same is judged
+        with pytest.raises(urllib.error.HTTPError) as stale:
+            urllib.request.urlopen(limited.url + "/readyz", timeout=10)
+        with stale.value as answer:
+            assert answer.code == 503
+            assert "was not reached for" in json.load(answer)["problems"]["policies"]
+        moved.rename(site.origin.folder)
+        site.origin("reset", "-q", "--hard", first)
+        await until(lambda: limited.answers("/readyz"))
+    finally:
+        limited.stop()
+        if site.origin.folder.exists():
+            site.origin.folder.rename(moved)
     fresh = site.broker("another")
     with pytest.raises(RuntimeError, match="cannot be fetched"):
         fresh.start()

@@ -98,7 +98,7 @@ def test_what_was_taken_is_kept_for_a_start_without_the_server(place: Place) -> 
     later = place.source()
     with pytest.raises(SourceUnavailable, match="cannot be fetched"):
         later.look()
-    assert later.seen == 0.0
+    assert later.seen == pytest.approx(source.seen, abs=1)  # when the server was there, not when this source began
     assert seen(later.kept()) == (place.first, b"a1")
 
 
@@ -271,6 +271,33 @@ def test_nothing_of_the_repository_is_run(place: Place, tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailable, match="gitmodules"):  # git's own fsck, before anything is kept
         place.source().look()
     assert not (tmp_path / "sprung").exists()
+
+
+# ---- how long ago
+
+
+def test_an_outage_is_as_long_after_a_restart(place: Place) -> None:
+    assert place.source().seen == 0.0
+    source = place.source()
+    source.look()
+    long_ago = time.time() - 7200
+    (reached,) = (place.folder / "data/policies.git").glob("jobkey-reached-*")
+    os.utime(reached, (long_ago, long_ago))
+    place.origin.folder.rename(place.folder / "moved")
+    again = place.source()
+    with pytest.raises(SourceUnavailable):
+        again.look()
+    assert again.seen == pytest.approx(long_ago, abs=1)
+    assert place.source(ref="refs/heads/other").seen == 0.0  # another place was never reached
+
+
+@pytest.mark.parametrize(("limit", "good"), [("2m", True), ("119s", False), ("1h", True)])
+def test_a_limit_is_longer_than_one_fetch_that_fails(place: Place, limit: str, good: bool) -> None:
+    if good:
+        assert place.source(interval="1m", stale_after=limit)
+        return
+    with pytest.raises(ValueError, match="at least twice the interval"):
+        place.source(interval="1m", stale_after=limit)
 
 
 # ---- waiting

@@ -50,6 +50,16 @@ def test_a_challenge_of_its_own_reaches_the_header() -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+def test_the_description_knows_the_webhook_where_there_is_one() -> None:
+    assert "/v1/policies/webhook" not in openapi("https://broker.acme.example")["paths"]
+    told = openapi("https://broker.acme.example", webhook=True)
+    call = told["paths"]["/v1/policies/webhook"]["post"]
+    assert set(call["responses"]) == {"202", "401", "422", "503"}
+    schemes = told["components"]["securitySchemes"]
+    named = {schemes[name]["name"] for way in call["security"] for name in way}
+    assert named == {"X-Hub-Signature-256", "X-Gitlab-Token"}
+
+
 def test_the_description_knows_people() -> None:
     paths = openapi("https://broker.acme.example")["paths"]
     assert {"401", "403", "404", "429", "503"} <= set(paths["/v1/cases/{case}"]["get"]["responses"])

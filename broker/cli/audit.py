@@ -221,7 +221,7 @@ def _whose(reader: Reader, event: StoredEvent) -> dict[str, str]:
 
 
 def _plain_json(event: StoredEvent) -> str:
-    return json.dumps({"seq": event.seq, **event.body}, ensure_ascii=not sys.stdout.isatty())
+    return json.dumps({"seq": event.seq, **event.body})
 
 
 def _key(given: str | None, folder: Path | None) -> VerifierKey:

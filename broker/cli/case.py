@@ -65,7 +65,7 @@ def show(
 
         found = run(asking.ask(address(broker or ""), f"/v1/cases/{quote(case, safe='')}"))
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=not sys.stdout.isatty()))
+        print(json.dumps(found, indent=2))
         return
     for line in told(found):
         print(line)
@@ -101,7 +101,7 @@ def list_(
         rows = run(_remote(address(broker or ""), query))
     if as_json:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=not sys.stdout.isatty()))
+            print(json.dumps(row))
         return
     if not rows:
         print("no cases", file=sys.stderr)

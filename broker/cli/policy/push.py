@@ -46,7 +46,7 @@ def push(
         raise ConfigError(*problems)
     said = run(asking.ask(address(broker), "/v1/policies/check", body=body))
     if as_json:
-        print(json.dumps(said, indent=2, ensure_ascii=not sys.stdout.isatty()))
+        print(json.dumps(said, indent=2))
     else:
         for line in told(said, path):
             print(line)

@@ -66,6 +66,7 @@ class PolicyDifference:
     examples_added: tuple[str, ...] = ()
     examples_removed: tuple[str, ...] = ()  # by name; one that says something else now is both
     trial: Change | None = None  # what became of its `next:`
+    switched: bool = False  # it decides now
     version: tuple[str | None, str | None] = (None, None)  # sha256:<hex> of its text
 
 
@@ -202,8 +203,17 @@ def _policy(name: str, before: Policy | None, after: Policy | None) -> PolicyDif
         examples_added=tuple(called for key, called in new_examples.items() if key not in old_examples),
         examples_removed=tuple(called for key, called in old_examples.items() if key not in new_examples),
         trial=_trial(was.file, now.file),
+        switched=_is_switched(was.file, now.file),
         version=version,
     )
+
+
+def _is_switched(before: PolicyFile, after: PolicyFile) -> bool:
+    """Whether what was on trial is what the file says now."""
+    trial = before.next
+    if trial is None or after.next == trial or after.trust != trial.trust:
+        return False
+    return after.grants == (before.grants if trial.grants is None else trial.grants)
 
 
 def _trial(before: PolicyFile, after: PolicyFile) -> Change | None:

@@ -15,15 +15,17 @@ from broker.authoring.compare.words import grant_lines, headline, limit_lines, n
 FORMAT: Final = "jobkey-policy-diff/1"
 
 
-def as_json(difference: Difference, *, old: str, new: str, commits: tuple[str | None, str | None]) -> dict[str, Any]:
-    """The whole of it. `old` and `new` are what was asked for; a folder has no commit."""
+def as_json(
+    difference: Difference, *, old: str, new: str, commits: tuple[str | None, str | None], switched: bool = False
+) -> dict[str, Any]:
+    """The whole of it. `old` and `new` are what was asked for; a folder has no commit. `switched`: NEW's trials decide."""
     return {
         "format": FORMAT,
         "headline": headline(difference),
         "newly_allowed": difference.wider.value,
         "guardrails_looser": difference.looser,
         "old": {"name": old, "commit": commits[0], "policy_set": difference.versions[0]},
-        "new": {"name": new, "commit": commits[1], "policy_set": difference.versions[1]},
+        "new": {"name": new, "commit": commits[1], "policy_set": difference.versions[1], "next": switched},
         "grants": [_grant(one) for one in difference.grants],
         "same": difference.same,
         "policies": [_policy(one) for one in difference.policies],
@@ -75,6 +77,7 @@ def _policy(policy: PolicyDifference) -> dict[str, Any]:
         "owners_removed": list(policy.owners_removed),
         "file": policy.file and list(policy.file),
         "next": policy.trial and policy.trial.value,
+        "next_decides": policy.switched,
         "examples_added": list(policy.examples_added),
         "examples_removed": list(policy.examples_removed),
         "version": list(policy.version),

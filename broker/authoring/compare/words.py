@@ -185,7 +185,9 @@ def policy_lines(policy: PolicyDifference) -> Iterator[Line]:
             yield Line(("owners: ", Quote(owner), f" {what}"))
     if policy.file is not None:
         yield Line(("file: ", Quote(policy.file[0]), " becomes ", Quote(policy.file[1])))
-    if policy.trial is not None:
+    if policy.switched:
+        yield Line(("next: what was on trial decides",))
+    elif policy.trial is not None:
         yield Line((f"next: the version on trial is {policy.trial}; it mints nothing",))
     for examples, what in ((policy.examples_removed, "is gone"), (policy.examples_added, "is new")):
         for name in examples:

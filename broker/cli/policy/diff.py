@@ -1,7 +1,8 @@
 """`jobkey-broker policy diff`: what a change of policies does, proved, for the terminal and for the pull request."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -12,11 +13,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from broker.authoring.compare.claims import claims_line
 from broker.authoring.compare.difference import Change, Difference, compare
 from broker.authoring.compare.json_ import as_json, replay_as_json
 from broker.authoring.compare.markdown import markdown
 from broker.authoring.compare.replay import REPLAYED, Replay, Replayed
 from broker.authoring.compare.replay_words import replay_headline, replay_lines, unused_lines
+from broker.authoring.compare.switch import switched
 from broker.authoring.compare.words import (
     Line,
     Quote,
@@ -55,7 +58,12 @@ class Format(StrEnum):
 def diff(
     *,
     old: Annotated[str, typer.Argument(metavar="OLD", help="A folder, or a git revision: main, v1.2, HEAD~1.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The same; . is the working tree.")],
+    new: Annotated[
+        str | None, typer.Argument(metavar="[NEW]", help="The same; . is the working tree. With --next: OLD unless given.")
+    ] = None,
+    next_: Annotated[
+        bool, typer.Option("--next", help="Take NEW as if its versions on trial (`next:`) decided.")
+    ] = False,
     policies: Annotated[
         Path | None, typer.Option("--policies", "-p", help="The folder of policies in both, such as policies.")
     ] = None,
@@ -86,11 +94,14 @@ def diff(
     """
     out = Console(highlight=False, soft_wrap=True)
     try:
+        new = _new(old, new, next_)
         judged = ground(config)
         sides = read_sides(
             old, new, policies=policies, guardrails=guardrails, old_guardrails=old_guardrails, config=judged
         )
         before, after = (load_side(side, judged.world) for side in sides)
+        if next_:
+            after, sides = _in_force(after, new), (sides[0], replace(sides[1], switched=True))
         replayed = None
         if replay is not None:
             replayed = replay_ledger(before, after, judged.world.issuers, config, replay)
@@ -107,7 +118,7 @@ def diff(
     difference = compare(before, after, judged.world)
     match format_:
         case Format.JSON:
-            told = as_json(difference, old=old, new=new, commits=(sides[0].commit, sides[1].commit))
+            told = as_json(difference, old=old, new=new, commits=(sides[0].commit, sides[1].commit), switched=next_)
             if replayed is not None and replay is not None:
                 says = [replay_headline(replayed, replay), *_said(replayed)]
                 told["replay"] = replay_as_json(replayed, days=replay, says=says)
@@ -116,10 +127,22 @@ def diff(
             names = [_named(side) for side in sides]
             typer.echo(markdown(difference, old=names[0], new=names[1], replayed=replayed, days=replay or 0), nl=False)
         case Format.TEXT:
-            for shown in _text(difference, sides, replayed, replay or 0):
+            for shown in _text(difference, sides, replayed, replay or 0, judged.world.issuers):
                 out.print(shown)
     if (difference.wider is not Verdict.NONE or difference.looser) and not exit_zero:
         raise typer.Exit(1)
+
+
+def _new(old: str, new: str | None, next_: bool) -> str:
+    if new is None and not next_:
+        raise ConfigError("diff: what is OLD compared with? give NEW, or --next for OLD's own versions on trial")
+    return old if new is None else new
+
+
+def _in_force(policies: PolicySet, name: str) -> PolicySet:
+    if not policies.on_trial:
+        raise ConfigError(f"--next: no policy of {name} has a version on trial (`next:`)")
+    return switched(policies)
 
 
 def replay_ledger(
@@ -146,11 +169,19 @@ def _said(replayed: Replayed) -> Iterator[str]:
 
 
 def _named(side: Side) -> Words:
-    name = Quote(side.name)
-    return (name,) if side.commit is None else (name, " (", Quote(side.commit[:12]), ")")
+    named: Words = (
+        (Quote(side.name),) if side.commit is None else (Quote(side.name), " (", Quote(side.commit[:12]), ")")
+    )
+    return (*named, ", its versions on trial in force") if side.switched else named
 
 
-def _text(difference: Difference, sides: tuple[Side, Side], replayed: Replayed | None, days: int) -> Iterator[Text]:
+def _text(
+    difference: Difference,
+    sides: tuple[Side, Side],
+    replayed: Replayed | None,
+    days: int,
+    kinds: Mapping[str, IssuerKind],
+) -> Iterator[Text]:
     level = Verdict.SOME if difference.looser else difference.wider
     yield Text.assemble(("policy change", "bold"), ": ", (headline(difference), _STYLES[level] or "green"))
     old, new = (plain(_named(side)) for side in sides)
@@ -158,15 +189,15 @@ def _text(difference: Difference, sides: tuple[Side, Side], replayed: Replayed |
     for grant in difference.grants:
         if grant.change is not Change.SAME:
             yield Text.assemble("\n", (grant.name, "bold"), f" ({grant.change})")
-            yield from _lines(grant_lines(grant))
+            yield from _lines(grant_lines(grant), kinds)
     for policy in difference.policies:
         lines = list(policy_lines(policy))
         if lines:
             yield Text.assemble("\npolicy ", (policy.name, "bold"), f" ({policy.change})")
-            yield from _lines(lines)
+            yield from _lines(lines, kinds)
     if difference.limits:
         yield Text.assemble("\n", ("guardrails", "bold"))
-        yield from _lines(line for limit in difference.limits for line in limit_lines(limit))
+        yield from _lines((line for limit in difference.limits for line in limit_lines(limit)), kinds)
     if replayed is not None:
         yield Text.assemble("\n", (replay_headline(replayed, days), "bold"))
         yield from (Text(clean(f"  {line}")) for line in _said(replayed))
@@ -174,7 +205,7 @@ def _text(difference: Difference, sides: tuple[Side, Side], replayed: Replayed |
         yield Text(f"\n{note}")
 
 
-def _lines(lines: Iterator[Line] | list[Line]) -> Iterator[Text]:
+def _lines(lines: Iterable[Line], kinds: Mapping[str, IssuerKind]) -> Iterator[Text]:
     for line in lines:
         yield Text(f"  {clean(plain(line.words))}", style=_STYLES[line.level])
         if line.job is not None:
@@ -182,5 +213,6 @@ def _lines(lines: Iterator[Line] | list[Line]) -> Iterator[Text]:
             width = max((len(name) for name, _ in rows), default=0)
             for name, value in rows:
                 yield Text(f"    {clean(name).ljust(width)}  {clean(value)}")
+            yield Text(f"    claims: {clean(claims_line(line.job, kinds.get(line.job.issuer)))}")
             for words in miss_words(line):
                 yield Text(f"    {clean(plain(words))}")

@@ -3,8 +3,8 @@
 A ledger and lists of owners are only read, and only where somebody names them.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -96,9 +96,22 @@ def lint(checked: Sequence[Checked], world: World, more: Known = Known()) -> Ite
     if all(one.next is None for one in checked):
         yield from today
         return
-    tomorrow = list(_linted([one.next or one for one in checked], world, more))
+    tomorrow = _on_trial(checked, _linted([one.next or one for one in checked], world, more))
     idle = {one for one in today if one.rule == SILENCE_WITHOUT_EFFECT} & set(tomorrow)
     yield from (one for one in (*today, *tomorrow) if one.rule != SILENCE_WITHOUT_EFFECT or one in idle)
+
+
+def _on_trial(checked: Sequence[Checked], found: Iterable[Finding]) -> list[Finding]:
+    """The findings of next versions, with their paths in the file; what a version has of today's stays where it is."""
+    files = {one.text.name: one.document for one in checked if one.next is not None}
+    return [
+        replace(one, path=("next", *one.path))
+        if one.path
+        and (file := files.get(one.place.file)) is not None
+        and file.marks.get(("next", *one.path)) == (one.place.line, one.place.column)
+        else one
+        for one in found
+    ]
 
 
 def _linted(checked: Sequence[Checked], world: World, more: Known) -> Iterator[Finding]:

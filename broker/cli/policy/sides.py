@@ -36,6 +36,7 @@ class Side:
     commit: str | None  # None for a folder
     texts: list[PolicyText] = field(repr=False)
     guardrails: tuple[str, bytes] | None = field(repr=False)  # the file's name and text; None for the defaults
+    switched: bool = False  # as if its versions on trial decided
 
     @property
     def sources(self) -> Mapping[str, bytes]:

@@ -543,3 +543,18 @@ def test_a_list_that_names_nobody_is_a_wrong_question(here: Path, text: bytes) -
     result = check("policies", "--owners", "people.txt")
     assert result.exit_code == 2
     assert result.stderr.startswith("people.txt:1:1: ")
+
+
+def test_a_finding_of_a_version_on_trial_names_its_place(here: Path) -> None:
+    trial = """\
+next:
+  trust:
+    - issuer: github
+      job: {project_id: "512345678", ref: {glob: "refs/heads/*"}}
+  examples:
+    - {name: no, claims: {$like: github-branch, repository_id: "1"}, expect: refuse}
+    - {name: yes, claims: {$like: github-branch}, expect: {allow: [deploy]}}
+"""
+    (here / "policies/payments.yaml").write_text(GOOD + trial)
+    (found,) = json.loads(check("policies", "-f", "json").stdout)["findings"]
+    assert (found["rule"], found["path"]) == ("unprotected-branch", "next.trust[0].job.ref")

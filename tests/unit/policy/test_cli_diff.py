@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from broker.authoring.compare.markdown import LARGEST, MARK
 from broker.cli.policy import app
+from broker.documents import parse
 from broker.issuers import ISSUERS
 from broker.ledger import events
 from broker.ledger.records import Entry, Event
+from broker.policy.trial import next_document
 from tests.unit.ledger.story import open_ledger
 from tests.unit.policy.world import policy_text
 from tests.unit.sources.repository import Repository
@@ -343,3 +345,98 @@ def test_replay_without_a_ledger_says_so(run: Run, checkout: Repository) -> None
     assert code == 2
     assert "there is no ledger here" in out
     shutil.rmtree(checkout.folder / "policies")
+
+
+# ---- a version on trial, as if it decided
+
+
+NEXT = """\
+next:
+  trust: [{issuer: github, job: {project_id: "512345678", ref: {glob: "refs/heads/*"}, environment: production}}]
+  examples: [{name: nobody, claims: {$like: github-fork, repository_id: "1"}, expect: refuse}]
+"""
+
+
+def decided(text: str) -> str:
+    """The file as its author would write it on the day of the switch."""
+    document = parse(text.encode(), "p.yaml")
+    return json.dumps(next_document(document).value)
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "json"])
+def test_a_version_on_trial_is_compared_as_if_it_decided(run: Run, folders: Folders, form: str) -> None:
+    old, _ = folders(MAIN + NEXT, MAIN)
+    code, out = run(old, "--next", "--format", form)
+    assert code == 1
+    _, switch = folders(MAIN + NEXT, decided(MAIN + NEXT))
+    really, said = run(old, switch, "--format", form)
+    assert really == code
+    if form == "json":
+        told, real = json.loads(out), json.loads(said)
+        assert told["new"]["next"] is True
+        assert real["new"]["next"] is False
+        assert told["newly_allowed"] == "some"
+        assert told["grants"] == real["grants"], "the same proof as for the switch itself"
+        assert (told["policies"][0]["next"], told["policies"][0]["next_decides"]) == ("removed", True)
+    else:
+        assert "its versions on trial in force" in out
+        assert "what was on trial decides" in out
+        assert out.splitlines()[4:] == said.splitlines()[4:]
+
+
+def test_old_without_a_trial_and_new_with_one(run: Run, folders: Folders) -> None:
+    old, new = folders(MAIN, MAIN + NEXT)
+    assert run(old, new)[0] == 0, "a trial lets nobody in"
+    code, out = run(old, new, "--next")
+    assert (code, out.splitlines()[0]) == (1, "policy change: 1 grant newly allowed to some job")
+    assert run(new, new, "--next")[1] == run(new, "--next")[1]
+
+
+@pytest.mark.parametrize(
+    ("new", "options", "says"),
+    [(True, ["--next"], "has a version on trial"), (False, [], "give NEW, or --next for OLD's own")],
+)
+def test_a_switch_of_nothing(run: Run, folders: Folders, new: bool, options: list[str], says: str) -> None:
+    sides = folders(MAIN, MAIN)
+    code, out = run(*sides[: 1 + new], *options)
+    assert code == 2
+    assert says in out
+
+
+# ---- the claims of a witness
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (MAIN, OPEN),
+        (MAIN, TAGS),
+        (MAIN, MAIN.replace("ref: refs/heads/main", "environment: prod")),
+        (MAIN, MAIN.replace('project_id: "512345678"', 'project_id: "7"').replace("ref: refs/heads/main", "ref: {regex: x+}")),
+        (TAGS, MAIN.replace("ref: refs/heads/main", "environment: {absent: true}")),
+    ],
+)  # fmt: skip
+def test_the_line_of_claims_is_the_job_that_was_proved(
+    run: Run, folders: Folders, tmp_path: Path, old: str, new: str
+) -> None:
+    old, new = (text.replace("expect: {allow: [deploy]}", "expect: refuse") for text in (old, new))
+    sides = folders(old, new)
+    _, out = run(*sides)
+    jobs = [
+        json.loads(line.removeprefix("    claims: ")) for line in out.splitlines() if line.startswith("    claims: ")
+    ]
+    (grant,) = json.loads(run(*sides, "--format", "json")[1])["grants"]
+    proved = [grant[side]["job"]["claims"] for side in ("newly_allowed", "newly_refused") if grant[side]["job"]]
+    assert len(jobs) == len(proved) > 0
+    for job, claims in zip(jobs, proved, strict=True):
+        like = ISSUERS["github"].examples.get(job.pop("$like", ""), {})
+        assert {**like, **job} == claims
+        assert len(job) < len(claims), "what the example has is not said again"
+    claims_file = tmp_path / "claims.json"
+    claims_file.write_text(next(line for line in out.splitlines() if "claims: " in line).partition("claims: ")[2])
+    args = ["explain", "--claims", str(claims_file), "--policies", str(sides[1]), "--grant", "payments/deploy"]
+    said = CliRunner().invoke(app, args)
+    allowed = grant["newly_allowed"]["verdict"] == "some"
+    assert (said.exit_code, "allowed: payments/deploy" in said.output) == ((0, True) if allowed else (1, False)), (
+        said.output
+    )

@@ -26,6 +26,7 @@ TIMEOUT: Final = 30.0  # seconds
 MOST_OUTPUT: Final = 64 << 20  # bytes
 MOST_SAID: Final = 4096  # bytes kept of what git says on stderr
 _TICK: Final = 0.5
+_TOO_LONG: Final = "it took too long and was stopped"
 _NOWHERE: Final = "/dev/null"
 
 # Given through the environment, which outranks a repository's own file. Each of these can start a program or leave the
@@ -49,11 +50,14 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL
 
 
 class GitFailed(Exception):
-    """git said no, took too long, or said too much. `said` is its own words, bounded, for the operator."""
+    """git said no, took too long, or said too much. `said` is its own words, bounded, for the operator.
 
-    def __init__(self, said: str, *, code: int | None = None) -> None:
+    `cut_short`: it was stopped for its time, or because nobody waits any more, and says nothing about what was asked.
+    """
+
+    def __init__(self, said: str, *, code: int | None = None, cut_short: bool = False) -> None:
         super().__init__(said)
-        self.said, self.code = said, code
+        self.said, self.code, self.cut_short = said, code, cut_short
 
 
 class Git:
@@ -114,7 +118,7 @@ class Git:
         finally:
             _end(process)
         if stopped is not None:
-            raise GitFailed(stopped)
+            raise stopped
         if process.returncode:
             raise GitFailed(self._shown(said), code=process.returncode)
         return out
@@ -165,7 +169,7 @@ def clean_environment(config: Sequence[tuple[str, str]], *, protocols: tuple[str
 
 def _listen(
     process: "subprocess.Popen[bytes]", most: int, deadline: float, watch: Callable[[], str | None]
-) -> tuple[bytes, bytes, str | None]:
+) -> tuple[bytes, bytes, GitFailed | None]:
     """(stdout, the end of stderr, why it was stopped), until both are closed."""
     assert process.stdout is not None
     assert process.stderr is not None
@@ -175,7 +179,7 @@ def _listen(
         selector.register(process.stderr, selectors.EVENT_READ)
         while selector.get_map():
             if time.monotonic() > deadline:
-                return bytes(out), bytes(said), "it took too long and was stopped"
+                return bytes(out), bytes(said), GitFailed(_TOO_LONG, cut_short=True)
             for key, _ in selector.select(_TICK):
                 data = os.read(key.fd, 1 << 16)
                 if not data:
@@ -185,13 +189,13 @@ def _listen(
                 else:
                     said = (said + data)[-MOST_SAID:]
             if len(out) > most:
-                return b"", bytes(said), f"it gave more than {most >> 20} MiB and was stopped"
+                return b"", bytes(said), GitFailed(f"it gave more than {most >> 20} MiB and was stopped")
             if (why := watch()) is not None:
-                return b"", bytes(said), why
+                return b"", bytes(said), GitFailed(why, cut_short=True)
     try:
         process.wait(max(deadline - time.monotonic(), _TICK))
     except subprocess.TimeoutExpired:
-        return b"", bytes(said), "it took too long and was stopped"
+        return b"", bytes(said), GitFailed(_TOO_LONG, cut_short=True)
     return bytes(out), bytes(said), None
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from broker.documents import LARGEST
 from broker.errors import ConfigError
 from broker.policy.load import MOST_FILES, SUFFIX, PolicyText
+from broker.sources import SourceUnavailable
 from broker.sources.command import Git, GitFailed, program
 
 LONGEST_REVISION: Final = 256
@@ -124,7 +125,8 @@ def read_commit(git: Git, commit: str, path: str, *, guardrails: str | None = No
         ]
         limits = _guardrails(git, commit, guardrails) if guardrails is not None else None
     except GitFailed as error:
-        raise ConfigError(f"{short}:{below}:1:1: git could not read this commit: {error.said}") from None
+        kind = SourceUnavailable if error.cut_short else ConfigError
+        raise kind(f"{short}:{below}:1:1: git could not read this commit: {error.said}") from None
     return Revision(commit, texts, limits)
 
 

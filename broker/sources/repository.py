@@ -36,6 +36,7 @@ LARGEST_MIRROR: Final = 2 << 30  # bytes
 NOT_OFTENER: Final = 2.0  # seconds between fetches, however many webhooks come
 JITTER: Final = 0.1  # of the interval, so that many brokers do not come at once
 SHORT: Final = 12
+_NO: Final = 1  # git's exit code for an answer; what goes wrong has another one, or none
 
 _TIDYING: Final = (("gc.auto", "1000"), ("gc.autoPackLimit", "50"), ("gc.autoDetach", "false"))
 
@@ -72,8 +73,12 @@ class RepositorySource:
         if not anyway and now == self._last:
             return None
         self._last = now
-        self._check_history(commit)
-        return self._read(commit, limits)
+        try:
+            self._check_history(commit)
+            return self._read(commit, limits)
+        except SourceUnavailable:
+            self._last = None  # it says nothing about this commit: the next look reads it again
+            raise
 
     def kept(self) -> Snapshot | None:
         commit = self._at(self._current)
@@ -190,7 +195,9 @@ class RepositorySource:
             return
         try:
             Git(bare=self._mirror).run("merge-base", "--is-ancestor", current, commit)
-        except GitFailed:
+        except GitFailed as error:
+            if error.code != _NO:
+                raise self._unreadable(error) from None
             raise ConfigError(
                 f"{commit[:SHORT]}:1:1: this commit does not follow {current[:SHORT]}, which is in force: the history of "
                 f"{self._settings.ref} was rewritten or turned back. Revert with a new commit instead; or, where this is "
@@ -223,6 +230,12 @@ class RepositorySource:
             found = Git(bare=self._mirror).run(
                 "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"
             )
-        except GitFailed:
-            return None
+        except GitFailed as error:
+            # Only where git says that there is none: a look cut short must not pass for a mirror without a history.
+            if error.code == _NO:
+                return None
+            raise self._unreadable(error) from None
         return found.decode("ascii").strip()
+
+    def _unreadable(self, error: GitFailed) -> SourceUnavailable:
+        return SourceUnavailable(f"{self._mirror}:1:1: the mirror cannot be read: {error}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.errors import ConfigError
+from broker.sources import SourceUnavailable
 from broker.sources.command import Git, GitFailed, program
 from broker.sources.settings import Signed
 
@@ -59,6 +60,8 @@ class Signers:
             try:
                 git.run("verify-commit", "--end-of-options", commit)
             except GitFailed as error:
+                if error.cut_short:
+                    raise SourceUnavailable(f"{commit[:SHORT]}:1:1: its signature was not judged: {error}") from None
                 raise ConfigError(
                     f"{commit[:SHORT]}:1:1: this commit carries no good signature of an allowed key "
                     f"({error.said}); sign it, or list its key in {self._ssh or self._gpg}"

@@ -13,6 +13,7 @@ import pytest
 
 from broker.errors import ConfigError
 from broker.sources import Snapshot, SourceUnavailable, repository
+from broker.sources.command import Git
 from broker.sources.repository import RepositorySource
 from broker.sources.settings import GitPolicies
 from tests.servers.git_http import GitHttp
@@ -271,6 +272,49 @@ def test_nothing_of_the_repository_is_run(place: Place, tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailable, match="gitmodules"):  # git's own fsck, before anything is kept
         place.source().look()
     assert not (tmp_path / "sprung").exists()
+
+
+# ---- what is cut short
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """git is stopped for its time at this command."""
+    run = Git.run
+
+    def stopped(self: Git, *arguments: str, **named: Any) -> bytes:
+        return run(self, *arguments, **({**named, "timeout": -1.0} if arguments[0] == command else named))
+
+    monkeypatch.setattr(Git, "run", stopped)
+
+
+def test_a_rewritten_history_is_not_taken_while_the_mirror_cannot_be_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = place.source()
+    for number in (2, 3):
+        place.write(number)
+        found = source.look()
+        assert found is not None
+        source.taken(found)
+    place.origin("reset", "-q", "--hard", place.first)
+    for command in ("rev-parse", "merge-base"):
+        with monkeypatch.context() as patch:
+            slow(patch, command)
+            with pytest.raises(SourceUnavailable):
+                source.look()
+    assert "was rewritten or turned back" in refused(source.look)
+
+
+@pytest.mark.parametrize("command", ["ls-tree", "cat-file"])
+def test_a_commit_that_was_not_read_to_its_end_is_read_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    source = place.source()
+    with monkeypatch.context() as patch:
+        slow(patch, command)
+        with pytest.raises(SourceUnavailable, match="took too long"):
+            source.look()
+    assert seen(source.look()) == (place.first, b"a1")
 
 
 # ---- how long ago

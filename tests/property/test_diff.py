@@ -3,15 +3,17 @@
 * Whatever is called newly allowed is: its job is put to `decide` of both sets, here once more and independently.
 * Nothing that is called impossible happens: 2,000 pairs x 50 claim sets in a normal run; JOBKEY_DIFF_PAIRS sets another
   number of pairs. A failure names the seed, and `pair(seed)` makes the same two files again.
-* Adding a condition or a guardrail never widens.
+* Adding a condition or a guardrail never widens, nor does one more limit on a folder, its owners or lives, or an example.
 """
 
 import copy
+import itertools
 import json
 import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -347,3 +349,141 @@ def test_adding_a_guardrail_never_widens_and_that_is_proved(extra: File) -> None
         assert compare(new, old, world()).looser
         loaded += 1
     assert loaded
+
+
+# ---- folders of policies, each with limits of its own
+
+
+HOME = ["a", "a/b", "c"]
+OWNERS = ["team@acme.example", "other@acme.example", "team@partner.example"]
+LIVES = ["1m", "5m", "10m", "15m", "30m", "1h"]
+TRIED: list[File] = [
+    {"name": "a life too long", "folder": "a", "expect": expect, "policy": {
+        "owners": ["team@acme.example"],
+        "trust": [{"issuer": "github", "job": {"project_id": "512345678", "ref": "refs/heads/main"}}],
+        "grants": {"g": {"backend": "safe", "ttl": "1h"}},
+    }}
+    for expect in ("load", "refuse")
+]  # fmt: skip
+
+
+def a_life(text: str) -> int:
+    return int(text[:-1]) * (60 if text.endswith("h") else 1)
+
+
+def a_limit(rng: Random) -> File:
+    """What one folder may do."""
+    choices: dict[str, Any] = {
+        "issuers": rng.choice([["github"], ["github", "gitlab"]]),
+        "backends": ["safe"],
+        "owners": rng.choice([["*@acme.example"], ["team@*"], ["team@acme.example", "*@partner.example"]]),
+        "longest_ttl": {"safe-kind": rng.choice(LIVES)},
+    }
+    return {name: choices[name] for name in rng.sample(list(choices), rng.choice([1, 1, 2]))}
+
+
+def some_guardrails(rng: Random) -> File:
+    made = copy.deepcopy(rng.choice(GUARDRAILS))
+    made.setdefault("folders", {}).update(
+        {name: a_limit(rng) for name in rng.sample([".", *HOME], rng.choice([0, 1, 2]))}
+    )
+    return made
+
+
+def one_more(rng: Random, limits: File) -> File:
+    """The same guardrails with something added or shortened."""
+    made = copy.deepcopy(limits)
+    match rng.randrange(6):
+        case 0:
+            extra = rng.choice([one for one in GUARDRAILS[1:] if not set(one) & set(made)] or [{}])
+            made |= copy.deepcopy(extra)
+        case 1:
+            made["examples"] = [rng.choice(TRIED)]
+        case 2:
+            made["advised_ttl"] = {"safe-kind": "1m"}
+        case 3 if "longest_ttl" in made:
+            old = made["longest_ttl"]["safe-kind"]
+            made["longest_ttl"] = {"safe-kind": rng.choice([one for one in LIVES if a_life(one) <= a_life(old)])}
+        case _:
+            folder = made["folders"].setdefault(rng.choice([".", *HOME]), {})
+            for name, limit in a_limit(rng).items():
+                if name == "longest_ttl" and name in folder:
+                    limit = {"safe-kind": min(folder[name]["safe-kind"], limit["safe-kind"], key=a_life)}  # noqa: PLW2901  the shorter of the two
+                    folder[name] = limit
+                else:
+                    folder.setdefault(name, limit)
+    return made
+
+
+def at_home(rng: Random) -> list[File]:
+    """Three policies in three folders, with owners of their own."""
+    made = []
+    for number, home in enumerate(HOME):
+        policy = a_policy(rng) | {"policy": f"p{number}", "owners": [rng.choice(OWNERS)], "home": home}
+        made.append(policy)
+    return made
+
+
+def in_folders(policies: list[File], limits: File) -> PolicySet | None:
+    guardrails = read_guardrails(json.dumps({"require_immutable_id": False, **limits}), "guardrails.yaml")
+    texts = []
+    for policy in policies:
+        file = f"{policy['home']}/{policy['policy']}.yaml"
+        written = {name: value for name, value in policy.items() if name != "home"}
+        texts.append(PolicyText(file, file, json.dumps(written).encode()))
+    try:
+        return compile_all(texts, world(guardrails), [], folders={".", *HOME})
+    except ConfigError:
+        return None
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_one_guardrail_more_never_widens_in_any_folder(block: int) -> None:
+    """Limits on folders, owners and lives, and the guardrails' own examples: whole files, as a broker loads them."""
+    seen: Counter[str] = Counter()
+    for seed in range(block, max(PAIRS // 2, 400), 4):
+        rng = Random(seed)
+        policies, limits = at_home(rng), some_guardrails(rng)
+        more = one_more(rng, limits)
+        old, new = in_folders(policies, limits), in_folders(policies, more)
+        if new is None:
+            seen["refused"] += old is not None
+            continue
+        assert old is not None, f"seed {seed}: a limit more lets a policy load that did not"
+        difference = compare(old, new, world())
+        assert difference.wider is Verdict.NONE, f"seed {seed}: {limits} {more}"
+        assert not difference.looser, f"seed {seed}: {limits} {more}"
+        seen["limited"] += bool(difference.limits)
+        for name, (_, grant) in new.grants.items():
+            assert grant.ttl <= old.grants[name][1].ttl
+        for token in tokens(seed, 6):
+            for name in new.grants:
+                now, was = mints(new, token, name, None), mints(old, token, name, None)
+                seen["minted"] += now is not None
+                assert now is None or (was is not None and now.ttl <= was.ttl), f"seed {seed}"
+    assert seen["refused"] > 10
+    assert seen["limited"] > 10
+    assert seen["minted"] > 10
+
+
+def test_a_folders_longest_life_only_ever_shortens() -> None:
+    """A folder that says more than the platform, or than the folder around it, gets no more."""
+    for outer, middle, inner, asked in itertools.product(LIVES, LIVES, LIVES, LIVES):
+        limits = {
+            "longest_ttl": {"safe-kind": outer},
+            "folders": {"a": {"longest_ttl": {"safe-kind": middle}}, "a/b": {"longest_ttl": {"safe-kind": inner}}},
+        }
+        guardrails = read_guardrails(json.dumps(limits), "guardrails.yaml")
+        minutes = {
+            folder: guardrails.longest("safe-kind", timedelta(minutes=a_life(asked)), folder) / timedelta(minutes=1)
+            for folder in (".", "a", "a/b", "a/b/c", "ab", "c")
+        }
+        all_three = min(map(a_life, (outer, middle, inner, asked)))
+        assert minutes == {
+            ".": min(a_life(outer), a_life(asked)),
+            "a": min(map(a_life, (outer, middle, asked))),
+            "a/b": all_three,
+            "a/b/c": all_three,
+            "ab": minutes["."],
+            "c": minutes["."],
+        }

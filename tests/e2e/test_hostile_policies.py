@@ -23,7 +23,7 @@ from tests.e2e.issuer_process import IssuerProcess
 
 pytestmark = pytest.mark.slow
 PATIENCE = 60  # seconds on the wall, for a machine with other work
-CPU = 20.0  # seconds
+CPU = 45.0  # seconds, on the slowest machine; the largest input here takes five
 MEMORY = 512 << 20  # bytes resident, of which the program itself takes 120 MiB
 LONGEST = 2_000  # characters of a line
 MOST = 4_000  # lines

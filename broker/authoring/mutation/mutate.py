@@ -29,7 +29,7 @@ from broker.proof import Budget, Verdict, Witness, beyond
 
 EXTENDED: Final = frozenset({"job.project", "job.owner", "job.ref", "job.environment", "job.workflow", "job.trigger", "job.actor", "job.runner"})  # fmt: skip
 
-MOST_PROVING: Final = 2_000_000  # steps for one policy, of a few microseconds; what is left is told as open
+MOST_PROVING: Final = 500_000  # steps for one policy, of a few microseconds; what is left is told as open
 _ID: Final = re.compile(r"(^|[^a-z])(u?u?id)$|[a-z](Id|Uuid)$")  # inside a claim whose parts the kind does not class
 
 

@@ -5,6 +5,7 @@ object a line: `argv`, `cwd`, `stdin` (a file or null), `patience` (seconds). An
 to be killed), `out`, `err`, `cpu` (seconds), `memory` (bytes, the most it held).
 """
 
+import gc
 import json
 import os
 import resource
@@ -34,6 +35,8 @@ def main() -> None:
     commands = typer.main.get_group(broker.cli.policy.app)
     for name in commands.list_commands(Context(commands)):
         commands.get_command(Context(commands), name)
+    gc.collect()
+    gc.freeze()  # or each child's first collection would copy every page
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)
 

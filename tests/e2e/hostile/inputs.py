@@ -71,7 +71,7 @@ TEXTS: Final[Mapping[str, str | bytes]] = {
     "200 000 lines": "- x\n" * 200_000,
     "a mebibyte on one line": "policy: " + "x" * (MIB - 100),
     "a key of half a mebibyte": "x" * (MIB // 2) + ": 1\n",
-    "60 000 unknown keys": "".join(f"key{i}: 1\n" for i in range(60_000)),
+    "20 000 unknown keys": "".join(f"key{i}: 1\n" for i in range(20_000)),
     "a key 50 000 times": "policy: payments\n" * 50_000,
     "a digit 10^6 times": "policy: " + "9" * 1_000_000,
     "a float of 10^6 digits": "policy: 0." + "9" * 1_000_000,

@@ -1,4 +1,4 @@
-"""Ten thousand policies: what loading them costs next to parsing the same YAML, and deciding next to one signature check."""
+"""Ten thousand policies: what loading and checking cost next to parsing the same YAML, and deciding next to one signature check."""
 
 import os
 import time
@@ -15,6 +15,9 @@ from jwt.algorithms import RSAAlgorithm
 from bench.many import policies, project_id, world
 from bench.measure import resident_megabytes
 from bench.report import Goal
+from broker.authoring.checking import examine
+from broker.authoring.finding import Severity
+from broker.cli.policy.linting import lint
 from broker.issuers import ISSUERS
 from broker.model import GrantRequest, VerifiedToken
 from broker.policy import PolicySet, decide
@@ -23,6 +26,7 @@ from broker.policy.load import Loader, PolicyText, folders_of
 from broker.sources.folder import FolderSource
 
 GOAL_LOAD: Final = 3.0
+GOAL_CHECK: Final = 6.0
 GOAL_AGAIN: Final = 0.5  # seconds
 GOAL_DECIDE: Final = 1.0
 ROUNDS: Final = 5
@@ -37,6 +41,7 @@ class Report:
     count: int
     parse: float
     load: float
+    check: float  # as `policy check` does: loading, every example, the linter
     look: float  # the folder, all files unread
     again: float  # one file changed: noticing, reading, compiling, the whole set built
     memory: float
@@ -50,6 +55,9 @@ class Report:
         slowest = max(cost for cases in self.decide.values() for cost in cases.values())
         return [
             Goal(name=f"loading {self.count} policies to parsing them", value=self.load / self.parse, limit=GOAL_LOAD),
+            Goal(
+                name=f"checking {self.count} policies to parsing them", value=self.check / self.parse, limit=GOAL_CHECK
+            ),
             Goal(name=f"reloading one of {self.count}, seconds", value=self.again, limit=GOAL_AGAIN),
             Goal(name="the slowest decision to one signature check", value=slowest / self.signature, limit=GOAL_DECIDE),
         ]
@@ -66,11 +74,13 @@ def measured(folder: Path, *, count: int) -> Report:
     load = time.process_time() - began
     memory = resident_megabytes(os.getpid()) - before
     look, again = _again(folder, texts, loader)
+    check = _cpu(lambda: _checked(texts))
     few = {number: _loaded(number) for number in (1, 100) if number < count} | {count: found}
     return Report(
         count=count,
         parse=parse,
         load=load,
+        check=check,
         look=look,
         again=again,
         memory=memory,
@@ -83,6 +93,12 @@ def measured(folder: Path, *, count: int) -> Report:
 def _loaded(count: int) -> PolicySet:
     texts = list(policies(count))
     return Loader().load(texts, world(), folders=folders_of(texts))
+
+
+def _checked(texts: list[PolicyText]) -> None:
+    found = examine(texts, world(), folders=folders_of(texts), lint=lint)
+    assert len(found.checked) == len(texts)
+    assert all(finding.severity is not Severity.ERROR for finding in found.findings)
 
 
 def _again(folder: Path, texts: list[PolicyText], loader: Loader) -> tuple[float, float]:
@@ -180,6 +196,7 @@ def table(report: Report) -> str:
         f"{report.count} policies of five statements, CPU",
         f"  {'parsing, libyaml':<28}{report.parse:>9.2f} s",
         f"  {'loading':<28}{report.load:>9.2f} s{ratio:>8.2f} x",
+        f"  {'checking, with the linter':<28}{report.check:>9.2f} s{report.check / report.parse:>8.2f} x",
         f"  {'looking at the folder':<28}{report.look:>9.2f} s",
         f"  {'one file changed':<28}{report.again:>9.2f} s{report.again / report.parse:>8.2f} x",
         f"  {'memory':<28}{report.memory:>9.0f} MB",

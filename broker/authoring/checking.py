@@ -16,7 +16,7 @@ from broker.errors import ConfigError
 from broker.policy.compile import World, compile_policy
 from broker.policy.document import ExamplePart, PolicyFile
 from broker.policy.examples import example_outcomes
-from broker.policy.load import Checked, PolicyText, check_text, problems_of_limits
+from broker.policy.load import Checked, PolicyText, check_text, problems_of_limits, uncollected
 from broker.policy.policyset import Policy
 from broker.policy.trial import next_document
 
@@ -56,6 +56,7 @@ class Examined:
     checked: tuple[Checked, ...]  # the files that load, their examples included
 
 
+@uncollected()
 def examine(
     texts: Sequence[PolicyText],
     world: World,

@@ -22,6 +22,7 @@ GUESSING: Final = 20_000  # steps
 MOST_KEYS: Final = 64  # shown of a witness
 _PARAMS: Final = "params."
 _TOO_MUCH: Final = "the question is too large to settle: patterns or exceptions multiply; write them more simply"
+_NOT_SOUGHT: Final = "it is not proved; a job was not looked for"
 
 
 class Verdict(StrEnum):
@@ -62,13 +63,14 @@ def beyond(
     params: Restrictions = (),
     other_params: Restrictions = (),
     purse: Budget | None = None,
+    prove_only: bool = False,
 ) -> Answer:
     """Is there a job that one of `statements` trusts and none of `others` does?
 
     `kinds` and `urls` go by the issuer's name, as in `World`. `params` are the `Grant.restrictions` that apply to
     `statements`, and `other_params` those of `others`: what a job sends is then part of the question. What the backend
     itself demands of it is not. Never raises; a question too large is UNKNOWN. Questions that share a `purse` pay from it:
-    what is asked once it is empty is UNKNOWN at once.
+    what is asked once it is empty is UNKNOWN at once. `prove_only` looks for no witness: the verdict is NONE or UNKNOWN.
     """
     open_answer: Answer | None = None
     purse = purse or Budget(MOST_STEPS * max(len(statements), 1))
@@ -79,7 +81,7 @@ def beyond(
         )
         budget = Budget(min(MOST_STEPS, max(purse.left, 0)))
         given = budget.left
-        answer = question.answer(budget)
+        answer = question.proof(budget) if prove_only else question.answer(budget)
         purse.left -= given - budget.left
         if answer.verdict is Verdict.SOME:
             return answer
@@ -98,6 +100,14 @@ class _Question:
     url: str | None
     params: Restrictions
     other_params: Restrictions
+
+    def proof(self, budget: Budget) -> Answer:
+        """Whether there is provably none; a witness takes many times as long."""
+        try:
+            left = next(self._boxes(budget), None)
+        except (Exhausted, RecursionError):
+            return Answer(verdict=Verdict.UNKNOWN, why=_TOO_MUCH, unsettled=True)
+        return Answer(verdict=Verdict.NONE) if left is None else Answer(verdict=Verdict.UNKNOWN, why=_NOT_SOUGHT)
 
     def answer(self, budget: Budget) -> Answer:
         """What can be told for so much work."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from broker.authoring.lint.jobs import Job, jobs_of
+from broker.authoring.lint.jobs import Job
 from broker.authoring.lint.seam import Desk, Problem
 from broker.authoring.lint.stated import Stated
 from broker.policy.claims import absent
@@ -133,7 +133,7 @@ def _jobs(desk: Desk, stated: Stated) -> list[Job]:
         for claims in stated.kind.examples.values()
         if set(stated.kind.unsafe_triggers(claims)) <= stated.statement.allow_triggers
     ]
-    return known + [job for job in jobs_of(desk.checked, desk.world, stated.statement.issuer) if job.allowed]
+    return known + [job for job in desk.jobs(stated.statement.issuer) if job.allowed]
 
 
 def _value(job: Job, where: str, name: str) -> Any:

@@ -7,7 +7,7 @@ changes is laid over its claims, and the statement is asked again. What passes i
 from collections.abc import Iterator
 from typing import Any, Final
 
-from broker.authoring.lint.jobs import Job, foreign, jobs_of, overlaid, strangers
+from broker.authoring.lint.jobs import Job, foreign, overlaid, strangers
 from broker.authoring.lint.seam import Desk, Problem, Room, place
 from broker.authoring.lint.stated import Stated
 from broker.issuers.seam import Claims
@@ -28,7 +28,7 @@ def look_alike(desk: Desk) -> Iterator[Problem]:
     for stated in desk.statements:
         if desk.found(stated.number, *_EXPLAINED):
             continue
-        for base in jobs_of(desk.checked, desk.world, stated.statement.issuer):
+        for base in desk.jobs(stated.statement.issuer):
             if base.allowed and base.trusted_by(stated.statement) and (found := _passing(desk, stated, base)):
                 name, changed = found
                 yield Problem(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
-from broker.authoring.lint.jobs import jobs_of, likely
+from broker.authoring.lint.jobs import likely
 from broker.authoring.lint.seam import Desk, Problem, place
 from broker.authoring.lint.stated import Stated
 from broker.policy.policyset import Statement
@@ -25,11 +25,11 @@ def _adds(desk: Desk, one: Stated, others: list[Stated]) -> bool:
     if others and not rivals:
         return True  # whoever meets it meets no other; that somebody does is unreachable-statement's to ask
     issuer = one.statement.issuer
-    for job in chain(jobs_of(desk.checked, desk.world, issuer), likely(one, desk.world, desk.purse)):
+    for job in chain(desk.jobs(issuer), likely(one, desk.world, desk.purse)):
         if job.trusted_by(one.statement) and not any(job.trusted_by(rival) for rival in rivals):
             return True
     urls = {name: url for name, url in desk.world.issuer_urls.items() if name == issuer}
-    answer = beyond([one.statement], rivals, kinds={issuer: one.kind}, urls=urls, purse=desk.purse)
+    answer = beyond([one.statement], rivals, kinds={issuer: one.kind}, urls=urls, purse=desk.purse, prove_only=True)
     if answer.unsettled:
         desk.unsettled.add(one.number)
     return answer.verdict is not Verdict.NONE

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from broker.authoring.finding import Finding, Fix, Place, Severity
+from broker.authoring.lint.jobs import Job, jobs_of
 from broker.authoring.lint.stated import Stated
 from broker.documents import Document, Path
 from broker.policy.compile import World
@@ -45,9 +46,18 @@ class Desk:
     purse: Budget = field(default_factory=lambda: Budget(MOST_PROVING))  # what may be proved of this policy
     unsettled: set[int] = field(default_factory=set)  # statements for which it was too little
 
+    known_jobs: dict[str, tuple[Job, ...]] = field(default_factory=dict)
+
     @property
     def document(self) -> Document:
         return self.checked.document
+
+    def jobs(self, issuer: str) -> tuple[Job, ...]:
+        """The jobs of the policy's examples that come from one issuer; what was made of one is kept."""
+        found = self.known_jobs.get(issuer)
+        if found is None:
+            found = self.known_jobs[issuer] = tuple(jobs_of(self.checked, self.world, issuer))
+        return found
 
     def found(self, number: int, *rules: str) -> bool:
         """Whether one of these rules found something in `trust[number]`: what it explains need not be said twice."""

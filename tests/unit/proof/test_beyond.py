@@ -26,6 +26,7 @@ def ask(new: list[dict[str, Any]], old: list[dict[str, Any]], issuer: str = "git
     """The answer; a witness is put to the statements once more."""
     ours, others = ([statement(part, issuer, n) for n, part in enumerate(parts)] for parts in (new, old))
     answer = beyond(ours, others, kinds=KINDS, **more)
+    assert (beyond(ours, others, kinds=KINDS, prove_only=True, **more).verdict is NONE) is (answer.verdict is NONE)
     if answer.verdict is SOME:
         assert answer.witness is not None
         assert answer.witness.claims is not None

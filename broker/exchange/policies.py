@@ -29,6 +29,7 @@ from broker.sources import Snapshot, Source, SourceUnavailable
 
 log: Final = structlog.get_logger("jobkey.policies")
 
+AGAIN: Final = 1.0  # seconds after a surprise
 GUARDRAILS: Final = "guardrails.yaml"  # its name among the stored versions; a policy's name has no dot
 
 
@@ -178,6 +179,8 @@ class Policies:
                     await self._until_recorded(error)
             except Exception as error:  # noqa: BLE001  one look that fails must not end the following for good
                 log.error("policies-not-recorded", error=type(error).__name__)  # noqa: TRY400  no policy content in a log
+                await asyncio.sleep(AGAIN)
+                self.reload_soon()  # its source has told the news and would not tell it again
 
     def _not_seen(self, error: SourceUnavailable) -> None:
         self._unseen = True

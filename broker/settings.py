@@ -196,6 +196,7 @@ class Settings:
             self.people = people(
                 file.people,
                 jobs=urls,
+                own=file.url,
                 report=lambda path, message: problems.append(document.problem(("people", *path), message)),
             )
         self.backends: dict[str, tuple[str, Any]] = {}

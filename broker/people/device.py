@@ -24,6 +24,7 @@ from broker.people.provider import (
 GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 SLOWER: Final = 5.0  # seconds, RFC 8628 section 3.5
 LONGEST: Final = 1_800.0
+_LARGEST: Final = 10**9
 
 Show = Callable[[str, str, str | None], None]
 
@@ -79,6 +80,7 @@ def _begun(said: Mapping[str, Any]) -> tuple[str, str, str, float, float]:
     if (
         not isinstance(device, str) or not isinstance(code, str) or not isinstance(address, str)
         or not isinstance(interval, int | float) or not isinstance(lasts, int | float)
+        or not -_LARGEST < interval < _LARGEST or not -_LARGEST < lasts < _LARGEST
     ):  # fmt: skip
         raise SignInFailed("the issuer's answer to the device is not one of RFC 8628")
     return device, code, _plain(address), min(max(float(interval), 1.0), 60.0), min(float(lasts), LONGEST)

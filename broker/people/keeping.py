@@ -99,10 +99,13 @@ def forget(broker: str) -> bool:
 
 @contextlib.contextmanager
 def alone(broker: str) -> Iterator[None]:
-    """One command at a time."""
+    """One command at a time. Raises SignInFailed."""
     path = place(broker).with_suffix(".lock")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SignInFailed(f"{path}: the sign-in cannot be kept: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

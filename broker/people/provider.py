@@ -6,14 +6,18 @@
 * An ID token is verified as the broker will verify it: signature, issuer, audience, times.
 """
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from yarl import URL
 
 from broker.errors import BrokerError
 from broker.issuers.trusted import ALGORITHMS, TrustedIssuer
@@ -108,7 +112,9 @@ async def resource(broker: str) -> Resource:
         client_id=client,
         scopes=tuple(str(scope) for scope in scopes),
         access_tokens=said.get("jobkey_token") == "access_token",
-        max_age=timedelta(seconds=age),
+        max_age=min(
+            timedelta(seconds=min(max(age, 0), 10**6)), MOST_AGE
+        ),  # what the broker would let anybody configure
         device_endpoint=None if device is None else _url(device, "the device authorization endpoint"),
     )
 
@@ -164,10 +170,9 @@ async def tokens_of(answer: Mapping[str, Any], at: Provider, about: Resource, *,
         token, lasts = answer.get("access_token"), answer.get("expires_in")
         if not isinstance(token, str) or not token:
             raise SignInFailed("the issuer gave no access token")
-        life = timedelta(seconds=lasts) if isinstance(lasts, int) and lasts > 0 else about.max_age
-        return Tokens(
-            token=Secret(token), expires_at=now + min(life, about.max_age), refresh_token=kept, subject=subject
-        )
+        longest = about.max_age.total_seconds()
+        life = timedelta(seconds=min(lasts, longest) if isinstance(lasts, int) and lasts > 0 else longest)
+        return Tokens(token=Secret(token), expires_at=now + life, refresh_token=kept, subject=subject)
     if verified is None:
         raise SignInFailed("the issuer gave no ID token; ask its admins whether the client may have the scope openid")
     until = min(verified.expires_at, verified.issued_at + about.max_age)
@@ -220,10 +225,9 @@ async def post_form(url: str, fields: Mapping[str, str]) -> dict[str, Any]:
 async def _send(method: str, url: str, *, what: str, **options: Any) -> tuple[int, dict[str, Any]]:
     try:
         async with (
-            aiohttp.ClientSession(
-                timeout=TIMEOUT, trust_env=url.startswith("https:"), cookie_jar=aiohttp.DummyCookieJar()
-            ) as session,
-            session.request(method, url, allow_redirects=False, **options) as answer,
+            # trust_env would not only mean proxies: it sends the password that ~/.netrc has for a host to it.
+            aiohttp.ClientSession(timeout=TIMEOUT, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as session,
+            session.request(method, url, allow_redirects=False, **_proxy(url), **options) as answer,
         ):
             data = await answer.content.read(LARGEST + 1)
             while not answer.content.at_eof() and len(data) <= LARGEST:
@@ -234,7 +238,7 @@ async def _send(method: str, url: str, *, what: str, **options: Any) -> tuple[in
     if len(data) > LARGEST:
         raise SignInFailed(f"{what} answered with too much")
     try:
-        said = json.loads(data) if data else {}
+        said = json.loads(data, parse_constant=_no_number) if data else {}
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
@@ -242,6 +246,26 @@ async def _send(method: str, url: str, *, what: str, **options: Any) -> tuple[in
             raise SignInFailed(f"{what} answered with something that is no JSON object")
         said = {}
     return status, said
+
+
+def _proxy(url: str) -> dict[str, Any]:
+    """The environment's proxy for an https URL, with its password where that stands in its address."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or proxy_bypass(parts.netloc):
+        return {}
+    named = getproxies().get("https")
+    if not named:
+        return {}
+    proxy = URL(named)
+    if not proxy.user:
+        return {"proxy": proxy}
+    basic = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()  # RFC 7617
+    return {"proxy": proxy.with_user(None), "proxy_headers": {"Proxy-Authorization": f"Basic {basic}"}}
+
+
+def _no_number(text: str) -> None:
+    """NaN and the infinities are no JSON (RFC 8259 section 6), and no comparison means anything with them."""
+    raise ValueError(text)
 
 
 async def _verified(id_token: str, at: Provider, about: Resource, now: datetime) -> VerifiedToken:

@@ -160,10 +160,10 @@ PERSON: Final = IssuerKind(
 )
 
 
-def people(settings: PeopleSettings, *, jobs: Mapping[str, str], report: Report) -> People | None:
-    """Check the part; `jobs` is issuer URL -> its name under `issuers:`. Problems go to `report`; the answer is then None."""
+def people(settings: PeopleSettings, *, jobs: Mapping[str, str], report: Report, own: str = "") -> People | None:
+    """Check the part; `jobs` is issuer URL -> its name under `issuers:`, `own` the broker's own URL. Problems go to `report`; the answer is then None."""
     problems: list[tuple[Path, str]] = []
-    problems.extend(_address(settings, jobs))
+    problems.extend(_address(settings, jobs, own))
     problems.extend(_tokens(settings))
     owners = list(_owners(settings, lambda path, message: problems.append((path, message))))
     roles: dict[Role, tuple[Alternative, ...]] = {}
@@ -201,12 +201,17 @@ def people(settings: PeopleSettings, *, jobs: Mapping[str, str], report: Report)
     )
 
 
-def _address(settings: PeopleSettings, jobs: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
+def _address(settings: PeopleSettings, jobs: Mapping[str, str], own: str) -> Iterator[tuple[Path, str]]:
     for key, url in (("issuer", settings.issuer), ("device_endpoint", settings.device_endpoint)):
         try:
             split(url or settings.issuer)
         except ValueError as error:
             yield (key,), str(error)
+    if settings.issuer.rstrip("/") == own.rstrip("/"):
+        yield (
+            ("issuer",),
+            "this is the broker itself, whose identity tokens say what policies want them to; use your organisation's own issuer",
+        )
     if (name := jobs.get(settings.issuer)) is not None:
         # GitLab, for one, signs people in and signs for jobs under one `iss`, and a job names its own audience: it could ask
         # for a token that looks like a person's.

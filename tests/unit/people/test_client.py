@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import stat
+import sys
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -15,6 +17,7 @@ from aiohttp import web
 
 from broker.model import Secret
 from broker.people import asking, keeping, loopback
+from broker.people import provider as client
 from broker.people.device import by_device
 from broker.people.keeping import Kept
 from broker.people.loopback import by_browser
@@ -28,7 +31,10 @@ from broker.people.provider import (
     refreshed,
     resource,
 )
+from tests.fakes.broker import Authority
 from tests.fakes.issuer import FakeIssuer
+
+ROOT = Path(__file__).parents[3]
 
 DANA = {"sub": "17", "aud": "jobkey", "email": "dana@acme.example", "email_verified": True}
 
@@ -315,6 +321,9 @@ async def test_an_id_token_that_comes_only_with_the_first_refresh(fake: Fake) ->
         pytest.param({}, (400, {"error": "invalid_client"}), "invalid_client", id="an unknown client"),
         pytest.param({"expires_in": 0}, (400, {"error": "authorization_pending"}), "in time", id="no time at all"),
         pytest.param({"device_code": None}, (200, {}), "RFC 8628", id="no device code"),
+        pytest.param({"expires_in": 10**400}, (200, {}), "RFC 8628", id="an endless number"),
+        pytest.param({"interval": 10**400}, (200, {}), "RFC 8628", id="an endless pause"),
+        pytest.param({"interval": float("nan")}, (200, {}), "no JSON object", id="no number"),
         pytest.param({"verification_uri": "http://evil.example"}, (200, {}), "https", id="plain http"),
         pytest.param({"verification_uri": "javascript:alert(1)"}, (200, {}), "https", id="no page"),
         pytest.param({"verification_uri_complete": "file:///etc/passwd"}, (200, {}), "https", id="a file"),
@@ -460,3 +469,76 @@ def test_a_relative_state_folder_is_no_state_folder(monkeypatch: pytest.MonkeyPa
 def test_the_callback_page_holds_nothing_of_the_answer() -> None:
     assert loopback._HEADERS["Referrer-Policy"] == "no-referrer"
     assert "{" not in loopback._DONE + loopback._NOT_OURS
+
+
+async def test_numbers_without_end_are_within_what_the_broker_takes(fake: Fake) -> None:
+    fake.answers = [(200, {"access_token": "at", "expires_in": 10**400, "id_token": fake.sign()})]
+    tokens = await device(fake, [], access_tokens=True)
+    assert tokens.expires_at < datetime.now(UTC) + timedelta(hours=1, seconds=1)
+    fake.resource = {"jobkey_max_age": 10**400}
+    assert (await resource(fake.url)).max_age == timedelta(hours=24)
+
+
+async def test_where_nothing_can_be_kept_it_is_said(fake: Fake, state: Path) -> None:
+    (state / "jobkey").write_text("a file where the folder would be")
+    with pytest.raises(SignInFailed, match="cannot be kept"), keeping.alone(fake.url):
+        pytest.fail("there is no lock")
+
+
+@pytest.mark.parametrize(
+    ("environment", "proxy", "auth"),
+    [
+        ({}, None, None),
+        ({"https_proxy": "http://proxy.acme.example:3128"}, "http://proxy.acme.example:3128", None),
+        ({"HTTPS_PROXY": "http://u:p@proxy.acme.example"}, "http://proxy.acme.example", "Basic dTpw"),
+        ({"https_proxy": "http://proxy.acme.example", "no_proxy": "login.acme.example"}, None, None),
+        ({"http_proxy": "http://proxy.acme.example"}, None, None),
+    ],
+)
+def test_the_environments_proxy_is_used_for_https(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], proxy: str | None, auth: str | None
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        for spelt in (name, name.upper()):
+            monkeypatch.delenv(spelt, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    told = client._proxy("https://login.acme.example/token")
+    assert (str(told["proxy"]).rstrip("/") if told else None) == proxy
+    assert told.get("proxy_headers", {}).get("Proxy-Authorization") == auth
+    assert client._proxy("http://127.0.0.1:8400/x") == {}
+
+
+async def test_no_password_of_the_users_netrc_is_sent(tmp_path: Path) -> None:
+    """What ~/.netrc has for a host would go to it, or stop each question to a broker of that name."""
+    seen: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization"))
+        return web.json_response({})
+
+    authority = Authority(tmp_path)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=authority.server_context()).start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}/"
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login dana password hunter2\n")
+    netrc.chmod(0o600)
+    code = (
+        "import asyncio, sys\n"
+        "from broker.model import Secret\n"
+        "from broker.people.provider import exchange_json, post_form\n"
+        "asyncio.run(post_form(sys.argv[1], {'a': 'b'}))\n"
+        "asyncio.run(exchange_json(sys.argv[1], what='it', bearer=Secret('mine')))\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, url, cwd=ROOT, stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "NETRC": str(netrc), "SSL_CERT_FILE": str(authority.ca_file)},
+    )  # fmt: skip
+    _, said = await process.communicate()
+    await runner.cleanup()
+    assert process.returncode == 0, said.decode()
+    assert seen == [None, "Bearer mine"]

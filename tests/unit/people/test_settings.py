@@ -61,6 +61,23 @@ def test_an_issuer_of_jobs_never_signs_people_in() -> None:
     checked("{issuer: https://login.acme.example}", jobs={"https://gitlab.com": "gitlab"})
 
 
+def test_the_broker_itself_never_signs_people_in(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """A policy chooses the claims of an identity token, `email` and `groups` too."""
+    from broker.settings import load_settings
+
+    file = tmp_path / "broker.yaml"
+    for url in ("https://broker.acme.example", "https://broker.acme.example/"):
+        file.write_text(f"""
+url: https://broker.acme.example
+behind_proxy: true
+issuers: {{ci: {{kind: github}}}}
+backends: {{token: {{kind: identity-token}}}}
+people: {{issuer: "{url}", client_id: jobkey}}
+""")
+        with pytest.raises(ConfigError, match=r"people.issuer: this is the broker itself"):
+            load_settings(file)
+
+
 def test_broker_yaml_holds_the_two_apart(tmp_path) -> None:  # type: ignore[no-untyped-def]
     from broker.settings import load_settings
 

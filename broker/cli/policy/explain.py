@@ -22,9 +22,11 @@ from broker.cli.policy.setting import Config, Setting, read_object, read_setting
 from broker.cli.policy.show import excerpt
 from broker.cli.tell import clean
 from broker.errors import ConfigError
+from broker.model import GrantRequest
 from broker.policy.decide import Allowed, BadParams, Decision, Denied
 from broker.policy.load import load_policies
 from broker.policy.policyset import PolicySet
+from broker.policy.trial import trial
 
 UNCHECKED = "not checked: the backend's options and params, for want of --config broker.yaml"
 
@@ -102,11 +104,18 @@ def explain(
         now=datetime.now(UTC),
         edits=question.then is None,
     )
+    asked = [GrantRequest(grant=name, params=sent) for name in answer.decisions]
+    following = trial(judged, question.token, asked)
     if format_ is Format.JSON:
-        print(json.dumps({**as_json(answer), **_about(question, found, setting)}, indent=2, ensure_ascii=True))
+        about = _about(question, found, setting) | {"next": [change.as_json() for change in following]}
+        print(json.dumps({**as_json(answer), **about}, indent=2, ensure_ascii=True))
     else:
         for row in _lines(question, answer, found, folder):
             out.print(row)
+        for change in following:
+            what = "allowed" if change.would == "allow" else "refused"
+            why = f": {clean(change.why)}" if change.why else ""
+            out.print(Text(f"its version on trial decides otherwise: {change.grant} would be {what}{why}"))
         if setting.world.targets is None:
             out.print(UNCHECKED)
     if answer.refused:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -20,6 +20,8 @@ from broker.cli.tell import clean
 from broker.documents import parse, suggestion, validated
 from broker.errors import ConfigError
 from broker.policy.document import PolicyFile
+
+MOST_NAMED: Final = 5  # policies
 
 
 class Format(StrEnum):
@@ -65,7 +67,8 @@ def matrix(
             backend=_known("backend", backend, setting), issuer=_known("issuer", issuer, setting), owner=owner,
             project=project, options=tuple(map(_option, option or ())), reaches=reaches,
         )  # fmt: skip
-        found = made(list(_written(path or setting.policies)), setting.world, filters)
+        written = list(_written(path or setting.policies))
+        found = made(written, setting.world, filters)
     except ConfigError as error:
         out = Console(highlight=False, soft_wrap=True, markup=False)
         for problem in error.problems:
@@ -73,6 +76,12 @@ def matrix(
                 out.print(line)
         raise typer.Exit(2) from None
     _write(found, format_)
+    if trials := [file.policy for _, file in written if file.next is not None]:
+        named = ", ".join(trials[:MOST_NAMED]) + (", ..." if trials[MOST_NAMED:] else "")
+        print(
+            f"not shown: the versions on trial (`next:`) of {clean(named)}, which mint nothing; `policy describe` shows them",
+            file=sys.stderr,
+        )
     if found.by_id_alone:
         left = counted(found.by_id_alone, "statement names its project", "statements name their project")
         print(

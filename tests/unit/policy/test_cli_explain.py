@@ -274,3 +274,33 @@ def test_a_broker_that_follows_a_repository_is_explained_by_the_working_copys_gu
     code, out = run("--claims", "-", "-g", "payments/deploy", "-c", place.config, stdin=claims)
     assert code == 2
     assert "limits.yaml:1:1: cannot be read" in out
+
+
+@pytest.mark.parametrize(
+    ("environment", "changed", "says"),
+    [
+        ("staging", "staging", "its version on trial decides otherwise: payments/deploy would be allowed"),
+        (
+            "staging",
+            "production",
+            "its version on trial decides otherwise: payments/deploy would be refused: next trust[0] job.environment: expected staging, got production",
+        ),
+        ("production", "production", ""),
+    ],
+)
+def test_a_version_on_trial_that_decides_otherwise_is_told(
+    run: Run, place: Place, environment: str, changed: str, says: str
+) -> None:
+    trial = f"""\
+next:
+  trust: [{{issuer: github, job: {{project_id: "512345678", environment: {environment}}}}}]
+  examples: [{{name: nobody, claims: {{$like: github-fork, repository_id: "1"}}, expect: refuse}}]
+"""
+    place.file.write_text(POLICY + trial)
+    claims = json.dumps(place.claims(environment=changed))
+    asked = ("--claims", "-", "--grant", "payments/deploy", "--policies", place.file.parent)
+    _, out = run(*asked, stdin=claims)
+    assert [line for line in out.splitlines() if "on trial" in line] == ([says] if says else [])
+    told = json.loads(run(*asked, "--format", "json", stdin=claims)[1])["next"]
+    would = {"staging": "allow", "production": "refuse"}[changed]
+    assert [(change["grant"], change["would"]) for change in told] == ([("payments/deploy", would)] if says else [])

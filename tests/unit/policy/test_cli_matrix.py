@@ -101,3 +101,16 @@ def test_a_file_that_is_no_policy_is_an_error_and_not_a_gap(run: Run, tmp_path: 
     assert code == 2
     assert "the key 'trust' is required" in out
     assert "payments" not in out
+
+
+def test_a_version_on_trial_is_said_to_be_left_out(run: Run, tmp_path: Path) -> None:
+    trial = 'next: {trust: [{issuer: github, job: {project_id: "7"}}], examples: [{name: n, claims: {sub: x}, expect: refuse}]}\n'
+    (tmp_path / "p.yaml").write_text(policy_text())
+    code, before, said = run(tmp_path)
+    assert (code, "trial" in said) == (0, False)
+    (tmp_path / "p.yaml").write_text(policy_text() + trial)
+    assert run(tmp_path) == (
+        0,
+        before,
+        "not shown: the versions on trial (`next:`) of payments, which mint nothing; `policy describe` shows them\n",
+    )

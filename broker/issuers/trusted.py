@@ -30,7 +30,7 @@ class TrustedIssuer:
     bound_audience: Literal["optional", "required"] = "optional"
     stale_limit: timedelta = STALE_LIMIT  # how long the last good key set serves while no new one can be had
     allow_private: bool = False  # whether its hosts may resolve to private addresses
-    types: tuple[str, ...] = ("jwt",)  # accepted `typ` headers, lower case; none at all is accepted too
+    types: tuple[str, ...] = ("jwt",)  # accepted `typ` headers, lower case; none at all is `jwt`
     required: frozenset[str] = field(init=False)
     known: frozenset[str] | None = field(init=False, repr=False)  # None where the kind knows every claim there may be
     # The lengths of time in seconds, once: every verification compares them with numbers.

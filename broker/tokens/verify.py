@@ -116,7 +116,7 @@ class TokenVerifier:
                 issuer, "algorithm", f"issuer {issuer.name!r} is configured for {' and '.join(issuer.algorithms)} only"
             )
         # RFC 7519 section 5.1 lets a JWT leave `typ` out; RFC 9068 section 4 does not let an access token.
-        if (header.typ or "jwt") not in issuer.types:
+        if ("jwt" if header.typ is None else header.typ) not in issuer.types:
             self._reject(issuer, "type", "the token's `typ` is not JWT; send the CI's identity token, not another one")
         key = keys.known(header.kid, header.alg)
         if key is None:

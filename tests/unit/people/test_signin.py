@@ -150,6 +150,8 @@ async def test_an_access_token_is_taken_only_where_the_broker_says_so(issuer: Fa
     assert (await scene.ask(good)).name == "dana@acme.example"
     await scene.refusal(scene.sign(aud=URL))  # an ID token's typ
     await scene.refusal(scene.sign({"header": {"typ": None}}, aud=URL))  # nobody's: RFC 9068 section 4
+    for empty in ("", "application/"):
+        await scene.refusal(scene.sign({"header": {"typ": empty}}, aud=URL))
     await scene.refusal(scene.sign({"header": {"typ": "at+jwt"}}))  # an ID token's audience
     await scene.signin.close()
 

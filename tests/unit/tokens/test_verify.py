@@ -121,6 +121,8 @@ async def test_every_algorithm_an_issuer_may_be_given(bench: Bench, alg: str) ->
         pytest.param({**HEAD, "kid": "../../etc/passwd"}, "key", id="kid a path"),
         pytest.param({**HEAD, "typ": "at+jwt"}, "type", id="an access token"),
         pytest.param({**HEAD, "typ": "logout+jwt"}, "type", id="a logout token"),
+        pytest.param({**HEAD, "typ": ""}, "type", id="an empty type"),
+        pytest.param({**HEAD, "typ": "application/"}, "type", id="a media type of nothing"),
         pytest.param({**HEAD, "typ": 1}, "malformed", id="typ a number"),
         pytest.param('{"alg":"RS256","alg":"none","kid":"key-1"}', "malformed", id="alg twice"),
         pytest.param('{"alg":"RS256" ,"kid":"key-1","alg" :"none"}', "malformed", id="alg twice, with spaces"),

@@ -6,8 +6,8 @@
 * Looking is bounded: a page of a list reads at most MOST_READ events, whatever it finds.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -115,7 +115,13 @@ class Cases:
         return CasePage(tuple(found), before)
 
     async def _of_strangers(self, case: str) -> StoredEvent | None:
-        return _standing_in(case, await self._ledger.events(around(case)))
+        query: EventQuery | None = around(case)
+        while query is not None:
+            page = await self._ledger.events(query)
+            if (found := _standing_in(case, page)) is not None:
+                return found
+            query = _next(query, page)
+        return None
 
 
 def find_in(reader: Reader, query: CaseQuery) -> CasePage:
@@ -148,7 +154,10 @@ def event_of(reader: Reader, case: str) -> StoredEvent | None:
     """The event that a case number leads to: its own, or the one of a minute's strangers that it stands in."""
     found = reader.event(case)
     if found is None and ids.is_id(case, "case"):
-        found = _standing_in(case, reader.events(around(case)))
+        query: EventQuery | None = around(case)
+        while found is None and query is not None:
+            page = reader.events(query)
+            found, query = _standing_in(case, page), _next(query, page)
     return found
 
 
@@ -248,8 +257,13 @@ def around(case: str) -> EventQuery:
     earliest = made - int(WINDOW.total_seconds() * 1000) - _SLACK_MS
     after = ids.first_of("case", made + 1)  # ids of one millisecond are in no order
     return EventQuery(
-        type="refused-many", case_from=ids.first_of("case", earliest), case_to=after, newest_first=True, limit=10_000
+        type="refused-many", case_from=ids.first_of("case", earliest), case_to=after, newest_first=True, limit=PAGE
     )
+
+
+def _next(query: EventQuery, page: Sequence[StoredEvent]) -> EventQuery | None:
+    """In pages: in a flood ten thousand windows close in a minute, each with a stranger's claims in it."""
+    return replace(query, before=page[-1].seq) if len(page) == query.limit else None
 
 
 def _standing_in(case: str, events: Iterable[StoredEvent]) -> StoredEvent | None:

@@ -10,12 +10,13 @@ import pytest
 from broker import ids
 from broker.cli.ledger import story
 from broker.errors import UnknownCase
+from broker.exchange import cases as cases_module
 from broker.exchange.cases import CaseQuery, Cases, find_in, show_in
 from broker.exchange.floods import WINDOW, Floods
 from broker.exchange.leases import refused_many
 from broker.ledger import events
 from broker.ledger.reader import open_reader
-from broker.ledger.records import Entry, Event
+from broker.ledger.records import Entry, Event, EventQuery
 from broker.ledger.store import Ledger
 from broker.people.roles import Person, Role, canonical
 from broker.policy import PolicySet
@@ -134,6 +135,32 @@ async def test_a_remedy_says_what_to_do(scene: Scene, event: Event, word: str) -
     shown = await scene.cases.show(case, ALL[0])
     assert word in shown["remedy"]
     assert await scene.sees(case, OWNER) is bool(event.body.get("near"))
+
+
+async def test_a_flood_is_looked_through_in_pages(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each event of it holds a stranger's claims: ten thousand at once are hundreds of megabytes."""
+    monkeypatch.setattr(cases_module, "PAGE", 3)
+    windows = []
+    for _ in range(10):
+        flood = Floods()
+        made = [flood.stranger(job_token(repository="evil/x"), ("payments/deploy",), now=NOW)[0] for _ in range(2)]
+        windows.append(made[1])
+        for window in flood.close_windows(now=NOW, every=True):
+            await scene.ledger.write(Entry(events=(refused_many(window, NOW),)))
+    asked = []
+    find = scene.ledger.events
+
+    async def counted(query: EventQuery) -> Any:
+        asked.append(query.limit)
+        return await find(query)
+
+    monkeypatch.setattr(scene.ledger, "events", counted)
+    for case in windows:
+        assert (await scene.cases.show(case, ALL[0]))["case"] == case
+        with open_reader(scene.folder / "ledger.db") as reader:
+            assert show_in(reader, case)["case"] == case
+    assert not await scene.sees(ids.new("case"), ALL[0])
+    assert set(asked) == {3}
 
 
 async def test_every_strangers_case_leads_to_the_one_event(scene: Scene) -> None:

@@ -9,8 +9,8 @@ from broker.backends.seam import Backend
 from broker.backends.ssh_ca import SshCa
 from broker.issuers import ISSUERS
 from broker.policy import Guardrails, Target
-from broker.policy.compile import World
 from broker.policy.load import PolicyText
+from broker.policy.world import World
 
 ENVIRONMENTS: Final = ("production", "staging", "preview")
 

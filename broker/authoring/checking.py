@@ -13,12 +13,13 @@ from typing import Final
 from broker.authoring.finding import Finding, Place, Severity
 from broker.documents import parse
 from broker.errors import ConfigError
-from broker.policy.compile import World, compile_policy
+from broker.policy.compile import compile_policy
 from broker.policy.document import ExamplePart, PolicyFile
 from broker.policy.examples import example_outcomes
 from broker.policy.load import Checked, PolicyText, check_text, problems_of_limits, uncollected
 from broker.policy.policyset import Policy
 from broker.policy.trial import next_document
+from broker.policy.world import World
 
 LOAD: Final = "load"
 _PLACE: Final = re.compile(r"(?P<file>.+?):(?P<line>[0-9]{1,9}):(?P<column>[0-9]{1,9}): (?P<message>.*)", re.DOTALL)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from broker.authoring.finding import Fix
 from broker.authoring.report.model import clean
-from broker.policy.compile import World
 from broker.policy.load import Checked
 from broker.policy.policyset import Policy, Statement
+from broker.policy.world import World
 from broker.proof import Verdict, beyond
 
 

@@ -12,7 +12,7 @@ import orjson
 
 from broker.model import VerifiedToken
 from broker.policy import BadParams, Miss, PolicySet
-from broker.policy.decide import checks
+from broker.policy.misses import checks
 
 MOST_BYTES: Final = 6_144  # a leaf holds the claims, the reason and more within 65,535
 LONGEST: Final = 200  # characters of a value

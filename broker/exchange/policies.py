@@ -22,9 +22,9 @@ from broker.ledger.records import Entry, EventQuery, PolicyVersion
 from broker.ledger.store import Ledger
 from broker.metrics import POLICIES, POLICIES_SEEN, POLICY_LOADS
 from broker.policy import PolicySet, Target
-from broker.policy.compile import World
 from broker.policy.guardrails import Guardrails, read_guardrails
 from broker.policy.load import Loader, folders_of
+from broker.policy.world import World
 from broker.sources import Snapshot, Source, SourceUnavailable
 
 log: Final = structlog.get_logger("jobkey.policies")

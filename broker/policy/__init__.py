@@ -11,7 +11,8 @@ Read in this order: document (what an author writes), conditions (what one condi
 frozen form), decide (the answer). load, compile, examples and watch are how a folder of files becomes a PolicySet.
 """
 
-from broker.policy.decide import Allowed, AllowedGrant, BadParams, Decision, Denied, Miss, ParamProblem, decide
+from broker.policy.answers import Allowed, AllowedGrant, BadParams, Decision, Denied, Miss, ParamProblem
+from broker.policy.decide import decide
 from broker.policy.guardrails import Guardrails, load_guardrails
 from broker.policy.load import load_policies
 from broker.policy.policyset import Grant, Policy, PolicySet, Source, Statement, Target

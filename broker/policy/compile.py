@@ -32,8 +32,6 @@ from broker.policy.policyset import Bound, Grant, Policy, Read, Statement, Targe
 from broker.policy.template import compile_options
 from broker.policy.world import Reporter, World
 
-__all__ = ["Reporter", "World", "compile_policy"]
-
 _TYPES: Final = {name: get_args(hint)[0] for name, hint in get_type_hints(JobIdentity).items()}
 _ANCHORS: Final = ("project", "project_id", "owner", "owner_id")
 

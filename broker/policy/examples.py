@@ -11,11 +11,12 @@ from typing import Any, Final
 from broker.documents import Path, suggestion
 from broker.issuers.seam import IssuerKind
 from broker.model import GrantRequest, VerifiedToken
-from broker.policy.compile import Reporter, World
+from broker.policy.answers import AllowedGrant, BadParams, Miss, nearest
 from broker.policy.conditions import Report
-from broker.policy.decide import AllowedGrant, BadParams, Miss, judge, nearest, trusting
+from broker.policy.decide import judge, trusting
 from broker.policy.document import ExamplePart, PolicyFile
 from broker.policy.policyset import Policy
+from broker.policy.world import Reporter, World
 
 LIKE: Final = "$like"
 _NOON: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)

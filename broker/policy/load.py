@@ -18,13 +18,14 @@ from typing import Final, Protocol
 from broker.documents import LARGEST, Document, parse
 from broker.errors import ConfigError
 from broker.issuers.seam import IssuerKind
-from broker.policy.compile import Reporter, World, compile_policy
+from broker.policy.compile import compile_policy
 from broker.policy.document import PolicyFile
 from broker.policy.examples import run_examples
 from broker.policy.guardrail_examples import guardrail_problems
 from broker.policy.guardrails import Guardrails
 from broker.policy.policyset import Policy, PolicySet, Target
 from broker.policy.trial import next_document
+from broker.policy.world import Reporter, World
 
 MOST_FILES: Final = 10_000
 SUFFIX: Final = ".yaml"

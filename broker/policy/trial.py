@@ -10,7 +10,8 @@ from typing import Literal
 
 from broker.documents import Document
 from broker.model import GrantRequest, VerifiedToken
-from broker.policy.decide import Miss, judge, nearest
+from broker.policy.answers import Miss, nearest
+from broker.policy.decide import judge
 from broker.policy.policyset import PolicySet
 
 MOST_TOLD = 4  # misses of one difference

@@ -18,8 +18,8 @@ from broker.authoring.compare.guardrails import Limit, compare_guardrails
 from broker.authoring.compare.reach import Part
 from broker.documents import parse, validated
 from broker.policy import Policy, PolicySet
-from broker.policy.compile import World
 from broker.policy.document import GrantPart, PolicyFile
+from broker.policy.world import World
 from broker.proof import Verdict
 
 _WORST: Final = (Verdict.NONE, Verdict.UNKNOWN, Verdict.SOME)

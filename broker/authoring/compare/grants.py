@@ -15,11 +15,11 @@ from broker.authoring.compare.reach import Part, Reach, reach, show, slots_of, t
 from broker.issuers.seam import IssuerKind
 from broker.model import GrantRequest, VerifiedToken
 from broker.policy import Allowed, AllowedGrant, BadParams, Denied, PolicySet, decide
-from broker.policy.compile import World
 from broker.policy.conditions import Condition, compile_condition
 from broker.policy.decide import judge
 from broker.policy.examples import example_token
 from broker.policy.policyset import Bound, Statement
+from broker.policy.world import World
 from broker.proof import Answer, Verdict, Witness, beyond
 
 NOON: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)  # the same instant for both sets; no answer depends on it

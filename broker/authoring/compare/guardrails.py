@@ -13,9 +13,10 @@ from broker.documents import parse
 from broker.durations import render
 from broker.errors import ConfigError
 from broker.policy import Guardrails, Policy, PolicySet
-from broker.policy.compile import World, compile_policy
+from broker.policy.compile import compile_policy
 from broker.policy.guardrails import FolderLimits
 from broker.policy.trial import next_document
+from broker.policy.world import World
 
 _SETS: Final = ("no_wildcards", "triggers_never_allowed")
 _KNOWN: Final = frozenset({"longest_ttl", "require_immutable_id", "owners", "folders", "advised_ttl", "protects", "examples", *_SETS})  # fmt: skip

@@ -13,8 +13,8 @@ from typing import Any, Final
 from broker.authoring.describe.sentences import Said, duration_words, said
 from broker.authoring.describe.words import condition_words, filled_words, listed, value_words
 from broker.issuers.seam import IssuerKind
-from broker.policy.compile import World
 from broker.policy.document import GrantPart, PolicyFile, StatementPart
+from broker.policy.world import World
 
 CLOSED: Final = (
     "Every other job gets nothing. Neither does one that a pull request or another trigger started that can run other"

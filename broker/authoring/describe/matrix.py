@@ -16,9 +16,9 @@ from broker.authoring.describe.description import grant_words, statement_part_wo
 from broker.authoring.describe.words import field_words
 from broker.durations import render
 from broker.errors import ConfigError
-from broker.policy.compile import World
 from broker.policy.conditions import Condition, compile_condition
 from broker.policy.document import PolicyFile, StatementPart
+from broker.policy.world import World
 
 _TEMPLATE: Final = re.compile(r"\{\{[^{}]*\}\}")
 _SHOWN: Final[tuple[str, ...]] = ("project", "project_id", "ref", "environment")

@@ -12,10 +12,10 @@ from broker.authoring.explain.nearest import Near
 from broker.documents import Path
 from broker.model import VerifiedToken
 from broker.policy.claims import absent
-from broker.policy.compile import World
 from broker.policy.conditions import LONGEST_VALUE, MOST_VALUES, compile_condition
-from broker.policy.decide import Check
+from broker.policy.misses import Check
 from broker.policy.policyset import Bound
+from broker.policy.world import World
 
 _PULL: Final = "pull-request"
 _IDS: Final = ("project_id", "owner_id")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from broker.authoring.describe.sentences import statement_words
 from broker.authoring.explain.edit import Edit, Region
-from broker.policy.compile import World
+from broker.policy.world import World
 from broker.proof import Verdict, beyond
 
 BEFORE: Final = ", as far as they were not trusted before"

@@ -22,10 +22,10 @@ from broker.authoring.lint import lint_policy
 from broker.documents import parse
 from broker.errors import ConfigError
 from broker.model import GrantRequest, VerifiedToken
-from broker.policy.compile import World
 from broker.policy.decide import judge
 from broker.policy.load import Checked, PolicyText, check_text
 from broker.policy.policyset import Policy, Statement
+from broker.policy.world import World
 
 UNSAFE_TRIGGER: Final = "unsafe-trigger"  # the linter's name for what a change of allow_triggers says by itself
 MOST_TRIED: Final = 16  # combinations of changes of one statement

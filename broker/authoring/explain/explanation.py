@@ -13,9 +13,10 @@ from broker.authoring.explain.edit import Edit, Stays, suggest
 from broker.authoring.explain.nearest import Near, nearest_statements
 from broker.authoring.explain.patch import first_line
 from broker.model import GrantRequest, VerifiedToken
-from broker.policy.compile import World
-from broker.policy.decide import Allowed, BadParams, Decision, Denied, decide
+from broker.policy.answers import Allowed, BadParams, Decision, Denied
+from broker.policy.decide import decide
 from broker.policy.policyset import PolicySet
+from broker.policy.world import World
 
 MOST_NEAR: Final = 3  # statements shown where nobody says which grant is meant
 

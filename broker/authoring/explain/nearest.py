@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from broker.model import VerifiedToken
-from broker.policy.decide import Check, checks
+from broker.policy.misses import Check, checks
 from broker.policy.policyset import Policy, PolicySet, Statement
 
 MOST: Final = 16  # statements in one answer

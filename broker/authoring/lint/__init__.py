@@ -28,9 +28,9 @@ from broker.authoring.lint.seam import Desk, History, Limits, Room, Rule, findin
 from broker.authoring.lint.silence import Silence
 from broker.authoring.lint.stated import stated
 from broker.documents import Document
-from broker.policy.compile import World
 from broker.policy.guardrails import Guardrails
 from broker.policy.load import Checked
+from broker.policy.world import World
 
 __all__ = ["RULES", "History", "Rule", "lint_guardrails", "lint_policy", "lint_set"]
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 from broker.authoring.lint.stated import Stated, claims_of
 from broker.issuers.seam import Claims, IssuerKind
 from broker.model import JobIdentity, VerifiedToken
-from broker.policy.compile import World
 from broker.policy.examples import LIKE, example_claims, example_token
 from broker.policy.load import Checked
 from broker.policy.policyset import Statement
+from broker.policy.world import World
 from broker.proof import Budget, Exhausted, region_of
 
 # How the kinds name examples that are not the owner's own job, where no trigger shows it.

@@ -13,9 +13,9 @@ from broker.authoring.finding import Finding, Fix, Place, Severity
 from broker.authoring.lint.jobs import Job, jobs_of
 from broker.authoring.lint.stated import Stated
 from broker.documents import Document, Path
-from broker.policy.compile import World
 from broker.policy.guardrails import Guardrails
 from broker.policy.load import Checked
+from broker.policy.world import World
 from broker.proof import Budget
 
 MOST_PROVING: Final = 500_000  # steps for one policy, of about a microsecond

@@ -11,11 +11,11 @@ from typing import Final
 from broker.documents import Path
 from broker.issuers.seam import IssuerKind, Trust
 from broker.model import JOB_FIELDS
-from broker.policy.compile import World
 from broker.policy.conditions import Condition
 from broker.policy.document import StatementPart
 from broker.policy.load import Checked
 from broker.policy.policyset import Bound, Statement
+from broker.policy.world import World
 
 # Who chooses a field of a job where no single claim of the kind holds it as it is (Buildkite's ref, a flag's text).
 _FIELDS: Final[Mapping[str, Trust]] = {

@@ -17,14 +17,15 @@ from broker.authoring.mutation.weaken import DROPPED, operands, weaker
 from broker.documents import Path, dotted
 from broker.issuers.seam import IssuerKind, Trust
 from broker.model import GrantRequest, VerifiedToken
-from broker.policy.compile import World
+from broker.policy.answers import AllowedGrant
 from broker.policy.conditions import Condition, compile_condition
-from broker.policy.decide import AllowedGrant, judge
+from broker.policy.decide import judge
 from broker.policy.document import ExamplePart
 from broker.policy.examples import example_outcomes
 from broker.policy.expressions import compile_expression
 from broker.policy.load import Checked
 from broker.policy.policyset import Bound, Grant, Policy, Statement
+from broker.policy.world import World
 from broker.proof import Budget, Verdict, Witness, beyond
 
 EXTENDED: Final = frozenset({"job.project", "job.owner", "job.ref", "job.environment", "job.workflow", "job.trigger", "job.actor", "job.runner"})  # fmt: skip

@@ -15,11 +15,11 @@ from broker.authoring.write.sibling import with_trigger
 from broker.issuers.seam import Claims, IssuerKind
 from broker.model import VerifiedToken
 from broker.policy.claims import absent
-from broker.policy.compile import World
 from broker.policy.document import ExamplePart
 from broker.policy.examples import LIKE, example_token
 from broker.policy.expressions import Expression
 from broker.policy.policyset import Policy, Statement
+from broker.policy.world import World
 
 LONGEST_NAME: Final = 100  # characters of a value in an example's name
 MOST: Final = 600  # candidates that are tried for one hole

@@ -24,9 +24,9 @@ from broker.durations import render
 from broker.errors import ConfigError
 from broker.issuers.seam import Claims, IssuerKind, Trust
 from broker.model import JobIdentity
-from broker.policy.compile import World
 from broker.policy.load import PolicyText, check_text
 from broker.policy.policyset import Target
+from broker.policy.world import World
 
 TTL: Final = timedelta(minutes=5)
 SCHEMA: Final = "../schemas/trust-policy.schema.json"

@@ -14,10 +14,12 @@ from typing import Any, Final
 from broker.authoring.write.origins import Leaf, Origins, at, leaves, origins, put
 from broker.issuers.seam import Claims, IssuerKind
 from broker.model import GrantRequest, VerifiedToken
-from broker.policy.compile import World
-from broker.policy.decide import AllowedGrant, BadParams, Miss, checks, judge, nearest
+from broker.policy.answers import AllowedGrant, BadParams, Miss, nearest
+from broker.policy.decide import judge
 from broker.policy.examples import LIKE, example_token
+from broker.policy.misses import checks
 from broker.policy.policyset import Policy
+from broker.policy.world import World
 
 RUN: Final = frozenset({"run_id", "job_id", "attempt", "sha"})
 PERSON: Final = frozenset({"actor", "actor_id"})

@@ -19,8 +19,8 @@ from broker.errors import ConfigError
 from broker.issuers import ISSUERS
 from broker.issuers.seam import Claims, IssuerKind
 from broker.model import VerifiedToken
-from broker.policy.compile import World
 from broker.policy.examples import example_claims, example_token
+from broker.policy.world import World
 
 LARGEST: Final = 1 << 20
 _JWT: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){2,4}")

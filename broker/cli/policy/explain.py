@@ -23,7 +23,7 @@ from broker.cli.policy.show import excerpt
 from broker.cli.tell import clean
 from broker.errors import ConfigError
 from broker.model import GrantRequest
-from broker.policy.decide import Allowed, BadParams, Decision, Denied
+from broker.policy.answers import Allowed, BadParams, Decision, Denied
 from broker.policy.load import load_policies
 from broker.policy.policyset import PolicySet
 from broker.policy.trial import trial

@@ -17,8 +17,8 @@ from broker.authoring.fixes import apply, difference, widens
 from broker.authoring.report.model import harmless
 from broker.cli.policy.writing import rewrite
 from broker.errors import ConfigError
-from broker.policy.compile import World
 from broker.policy.load import PolicyText, check_text
+from broker.policy.world import World
 
 
 def fixed(

@@ -18,8 +18,8 @@ from broker.authoring.report import RuleInfo
 from broker.authoring.report.text import counted
 from broker.documents import read_file
 from broker.errors import ConfigError
-from broker.policy.compile import World
 from broker.policy.load import Checked
+from broker.policy.world import World
 
 LONGEST: Final = timedelta(days=90)  # of the past that is looked at
 RULE_OF_OWNERS: Final = "unresolved-owner"

@@ -18,9 +18,10 @@ from broker.errors import ConfigError, UnknownCase
 from broker.ledger.reader import Reader
 from broker.ledger.records import EventQuery, StoredEvent
 from broker.model import VerifiedToken
-from broker.policy.compile import World, compile_policy
+from broker.policy.compile import compile_policy
 from broker.policy.guardrails import Guardrails, read_guardrails
 from broker.policy.policyset import PolicySet
+from broker.policy.world import World
 
 GUARDRAILS: Final = "guardrails.yaml"  # its name among the ledger's stored texts
 

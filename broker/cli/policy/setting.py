@@ -15,11 +15,11 @@ import typer
 from broker.documents import LONGEST_KEY, read_file, short
 from broker.errors import ConfigError
 from broker.model import VerifiedToken
-from broker.policy.compile import World
 from broker.policy.examples import example_claims, example_token
 from broker.policy.guardrails import load_guardrails
 from broker.policy.load import PolicyText, read_folder, read_one
 from broker.policy.policyset import PolicySet
+from broker.policy.world import World
 
 LARGEST_CLAIMS: Final = 1 << 20
 UNCHECKED: Final = "not checked: backends and their options (`with`), for want of --config broker.yaml"

@@ -12,9 +12,9 @@ from typing import Final
 from broker.documents import read_file
 from broker.errors import ConfigError
 from broker.policy import PolicySet
-from broker.policy.compile import World
 from broker.policy.guardrails import Guardrails, load_guardrails, read_guardrails
 from broker.policy.load import PolicyText, compile_all, read_folder
+from broker.policy.world import World
 
 DEFAULT: Final = "policies"
 

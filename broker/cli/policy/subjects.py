@@ -5,7 +5,7 @@ from pathlib import Path
 from broker.authoring.write.subject import Subject, of_claims, read_subject
 from broker.cli.policy.setting import read_text
 from broker.errors import ConfigError
-from broker.policy.compile import World
+from broker.policy.world import World
 
 
 def shown_subject(source: Path, world: World, issuer: str | None) -> Subject:

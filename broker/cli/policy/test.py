@@ -17,10 +17,11 @@ from broker.cli.policy.writing import rewrite
 from broker.cli.tell import clean
 from broker.documents import parse
 from broker.errors import ConfigError
-from broker.policy.compile import World, compile_policy
+from broker.policy.compile import compile_policy
 from broker.policy.examples import example_outcomes
 from broker.policy.load import Checked, PolicyText
 from broker.policy.trial import next_document
+from broker.policy.world import World
 
 
 class Format(StrEnum):

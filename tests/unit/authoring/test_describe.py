@@ -22,11 +22,11 @@ from broker.documents import parse, validated
 from broker.durations import parse as duration
 from broker.issuers import ISSUERS
 from broker.model import JOB_FIELDS
-from broker.policy.compile import World
 from broker.policy.conditions import compile_condition
 from broker.policy.document import PolicyFile
 from broker.policy.load import Checked, PolicyText, check_text
 from broker.policy.policyset import Target
+from broker.policy.world import World
 from tests.unit.policy.world import URLS, policy_text, world
 
 CONFIGS = Path(__file__).parents[3] / "configs"

@@ -11,7 +11,8 @@ from broker.authoring.explain.edit import Edit, Stays, suggest
 from broker.authoring.explain.nearest import nearest_statements
 from broker.issuers import ISSUERS
 from broker.model import GrantRequest, VerifiedToken
-from broker.policy.decide import AllowedGrant, judge
+from broker.policy.answers import AllowedGrant
+from broker.policy.decide import judge
 from broker.policy.examples import example_token
 from broker.policy.guardrails import Guardrails, read_guardrails
 from broker.policy.load import PolicyText, compile_text

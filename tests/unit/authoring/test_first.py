@@ -20,9 +20,9 @@ from broker.issuers.settings import IssuerSettings, trusted_issuer
 from broker.issuers.trusted import TrustedIssuer
 from broker.model import GrantRequest, VerifiedToken
 from broker.policy import Allowed, Denied, Guardrails, PolicySet, decide
-from broker.policy.compile import World
 from broker.policy.examples import example_token
 from broker.policy.load import PolicyText, check_text, compile_all
+from broker.policy.world import World
 from broker.tokens import TokenVerifier
 from broker.tokens.fetching import Fetched
 from broker.tokens.keyset import parse

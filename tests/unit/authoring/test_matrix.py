@@ -7,8 +7,8 @@ import pytest
 from broker.authoring.describe.matrix import COLUMNS, Filters, Matrix, matrix, table
 from broker.documents import parse, validated
 from broker.errors import ConfigError
-from broker.policy.compile import World
 from broker.policy.document import PolicyFile
+from broker.policy.world import World
 from tests.unit.policy.world import world
 
 TEAMS = {

@@ -12,12 +12,12 @@ from broker.authoring.mutation.mutate import Coverage, Fate, coverage, percent
 from broker.authoring.mutation.weaken import DROPPED, operands, weaker
 from broker.authoring.write.insert import with_examples
 from broker.issuers import ISSUERS
-from broker.policy.compile import World
 from broker.policy.conditions import compile_condition
 from broker.policy.examples import example_token
 from broker.policy.expressions import compile_expression
 from broker.policy.guardrails import Guardrails
 from broker.policy.load import Checked, PolicyText, check_text
+from broker.policy.world import World
 from tests.unit.policy.world import world as with_backends
 
 FOLDER = Path(__file__).parent / "mutate"

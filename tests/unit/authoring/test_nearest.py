@@ -3,7 +3,7 @@
 import pytest
 
 from broker.authoring.explain.nearest import nearest_statements, rank
-from broker.policy.decide import Denied
+from broker.policy.answers import Denied
 from tests.unit.policy.world import ask, job_token, load, policy_text
 
 OTHER = (

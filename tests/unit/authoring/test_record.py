@@ -15,12 +15,12 @@ from broker.authoring.write.yamltext import flow, scalar
 from broker.documents import parse
 from broker.errors import ConfigError
 from broker.issuers import ISSUERS
-from broker.policy.compile import World
-from broker.policy.decide import checks
 from broker.policy.examples import example_token
 from broker.policy.guardrails import Guardrails
 from broker.policy.load import PolicyText, check_text
+from broker.policy.misses import checks
 from broker.policy.policyset import Policy
+from broker.policy.world import World
 from tests.unit.policy.world import load, policy_text
 
 FIXTURES = {

@@ -8,8 +8,8 @@ import pytest
 
 from broker.authoring.lint import lint_set
 from broker.backends.seam import Power
-from broker.policy.compile import World
 from broker.policy.guardrails import read_guardrails
+from broker.policy.world import World
 from tests.unit.lint.samples import ID, MAIN, policy, ssh
 from tests.unit.lint.world import check, lint, under, world
 

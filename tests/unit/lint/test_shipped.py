@@ -9,9 +9,9 @@ from broker.authoring.finding import Finding
 from broker.authoring.lint import lint_guardrails, lint_policy, lint_set
 from broker.catalog import policy_inputs
 from broker.demo import ground
-from broker.policy.compile import World
 from broker.policy.guardrails import load_guardrails, read_guardrails
 from broker.policy.load import Checked, PolicyText, check_text, read_folder
+from broker.policy.world import World
 from broker.settings import load_settings
 from tools.pages import blocks
 

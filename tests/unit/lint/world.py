@@ -10,9 +10,9 @@ from broker.authoring.lint import History, lint_guardrails, lint_policy, lint_se
 from broker.catalog import policy_inputs
 from broker.documents import parse, validated
 from broker.issuers import ISSUERS
-from broker.policy.compile import World
 from broker.policy.guardrails import Guardrails, read_guardrails
 from broker.policy.load import Checked, PolicyText, check_text
+from broker.policy.world import World
 from broker.settings import BrokerFile, Settings
 
 URL = "https://broker.acme.example"

@@ -23,8 +23,8 @@ from broker.cli.policy import app, linting
 from broker.ledger import events
 from broker.ledger.records import Entry, SessionChange
 from broker.model import LeaseState
-from broker.policy.compile import World
 from broker.policy.load import Checked
+from broker.policy.world import World
 from tests.system import find, require
 from tests.unit.ledger.story import issued, lease, move, open_ledger, session
 from tests.unit.policy.world import policy_text

@@ -14,9 +14,9 @@ from broker.issuers.seam import IssuerKind
 from broker.model import GrantRequest
 from broker.policy import Guardrails, PolicySet, decide
 from broker.policy import load as loading
-from broker.policy.compile import World
 from broker.policy.guardrails import read_guardrails
 from broker.policy.load import Loader, PolicyText, compile_all, folders_of
+from broker.policy.world import World
 from tests.unit.policy.world import NOON, TARGETS, URLS, job_token, policy_text, world
 
 LIMITS = {

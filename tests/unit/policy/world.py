@@ -10,9 +10,9 @@ from broker.backends.seam import Strict, Templated
 from broker.issuers import ISSUERS
 from broker.model import GrantRequest, VerifiedToken
 from broker.policy import Decision, Guardrails, PolicySet, Target, decide
-from broker.policy.compile import World
 from broker.policy.examples import example_token
 from broker.policy.load import PolicyText, compile_all
+from broker.policy.world import World
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

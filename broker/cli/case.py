@@ -7,16 +7,16 @@ JOBKEY_BROKER, the broker decides what this person sees. Text from claims is sho
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
+from broker.cli.ledger import instant, ledger
 from broker.cli.signin import address, run
 from broker.cli.tell import clean, lines
-from broker.durations import parse as parse_duration
 from broker.errors import ConfigError, UnknownCase
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ app = typer.Typer(
     name="case", help="Look up why a job was refused, by case number, run or project.", no_args_is_help=True
 )
 
-DATABASE: Final = "ledger.db"
 _JOB: Final = ("project", "project_id", "ref", "environment", "trigger", "actor", "run_id", "run_url")
 
 Config = Annotated[
@@ -51,9 +50,8 @@ def show(
     """What was asked, what stood in the way, and what to do next."""
     if _local(config, data, broker):
         from broker.exchange.cases import show_in
-        from broker.ledger.reader import open_reader
 
-        with open_reader(_folder(config, data) / DATABASE) as reader:
+        with ledger(data, config) as reader:
             try:
                 found = show_in(reader, case)
             except UnknownCase:
@@ -89,13 +87,12 @@ def list_(
 ) -> None:
     """The newest cases, newest first."""
     from broker.exchange.cases import CaseQuery, find_in
-    from broker.ledger.reader import open_reader
 
     query = CaseQuery(
-        run=run_id, project=project, policy=policy, since=_instant("--since", since), until=_instant("--until", until), limit=limit
+        run=run_id, project=project, policy=policy, since=instant(since, "--since"), until=instant(until, "--until"), limit=limit
     )  # fmt: skip
     if _local(config, data, broker):
-        with open_reader(_folder(config, data) / DATABASE) as reader:
+        with ledger(data, config) as reader:
             rows: list[Mapping[str, Any]] = list(find_in(reader, query).cases)
     else:
         rows = run(_remote(address(broker or ""), query))
@@ -124,8 +121,8 @@ async def _remote(broker: str, query: "CaseQuery") -> list[Mapping[str, Any]]:
     from broker.people import asking
 
     given = {"run": query.run, "project": query.project, "policy": query.policy}
-    for name, instant in (("since", query.since), ("until", query.until)):
-        given[name] = None if instant is None else instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for name, moment in (("since", query.since), ("until", query.until)):
+        given[name] = None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     asked = {name: value for name, value in given.items() if value is not None}
     rows: list[Mapping[str, Any]] = []
     while len(rows) < query.limit:
@@ -171,29 +168,3 @@ def _local(config: Path | None, data: Path | None, broker: str | None) -> bool:
     if broker and (config or data):
         raise ConfigError("case: give --broker, or --config (--data) of a broker on this host, not both")
     return not broker
-
-
-def _folder(config: Path | None, data: Path | None) -> Path:
-    if data is not None:
-        return data
-    path = config or Path("broker.yaml")
-    if config is None and not path.exists():
-        raise ConfigError("case: give --broker URL, --config FILE or --data DIR, or run it beside broker.yaml")
-    from broker.settings import load_settings
-
-    folder: Path = load_settings(path).data
-    return folder
-
-
-def _instant(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        if text[-1:] in {"s", "m", "h", "d"}:
-            return datetime.now(UTC) - timedelta(seconds=parse_duration(text).total_seconds())
-        instant = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise ConfigError(
-            f"{option} {text}: give an instant such as 2026-11-21T20:00:00Z, a day, or an age such as 24h"
-        ) from None
-    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)

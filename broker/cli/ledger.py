@@ -47,17 +47,17 @@ def data_folder(data: Path | None, config: Path | None) -> Path:
     return folder
 
 
-def instant(text: str | None) -> datetime | None:
-    """What `--since` says. Raises ConfigError."""
+def instant(text: str | None, option: str = "--since") -> datetime | None:
+    """What `--since` or its like says. Raises ConfigError."""
     if text is None:
         return None
-    if text[:-1].isdecimal() and text[-1] in _UNITS:
-        return datetime.now(UTC) - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
     try:
+        if text[:-1].isdecimal() and text[-1:] in _UNITS:
+            return datetime.now(UTC) - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
         moment = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigError(
-            f"--since {text}: give an instant such as 2026-11-21T20:00:00Z, a day, or an age such as 24h"
+            f"{option} {text}: give an instant such as 2026-11-21T20:00:00Z, a day, or an age such as 24h"
         ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 

@@ -23,7 +23,6 @@ SHARED: Final[Mapping[str, str]] = {
     "vault": "every Vault with the usual audience",
     "https://vault": "every Vault with the usual audience",
     "pypi": "the Python Package Index",
-    "npm:registry.npmjs.org": "the npm registry",
 }
 
 

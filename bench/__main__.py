@@ -63,7 +63,7 @@ def main() -> int:
             outcome = judge(measured)
             print(table(measured))
             written = {"machine": machine, "effort": asdict(effort), **asdict(measured)}
-            many = policies.measured(Path(folder) / "policies", count=1_000 if args.quick else 10_000)
+            many = policies.measured(Path(folder) / "ten-thousand", count=1_000 if args.quick else 10_000)
             print(policies.table(many))
             outcome += many.goals
             written["policies"] = asdict(many)

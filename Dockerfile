@@ -19,6 +19,7 @@ RUN --mount=type=secret,id=pip-conf,target=/etc/pip.conf \
  && /opt/build/bin/pip install --require-hashes --only-binary=:all: --requirement requirements/build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY broker broker
+COPY docs/rules docs/rules
 # Bytecode is compiled here, since nothing can be written later, and is not checked against times, which copying may change.
 RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /src/dist . \
  && /opt/jobkey/bin/pip install --no-index --no-deps --no-compile /src/dist/*.whl \

@@ -126,6 +126,7 @@ POLICY_COMMANDS: Mapping[str, list[list[str]]] = {
     "test": [["test", "policies", "-v"], ["test", "policies", "--mutate", "--add", "-c", "broker.yaml"]],
     "push": [["push", "policies", "--broker", "http://127.0.0.1:9", "--dry-run"]],  # nobody listens there
     "new": [],  # reads claims only
+    "rule": [],  # reads nothing of a person
 }
 # Each command, as it reads claims.
 CLAIMS_COMMANDS: Mapping[str, list[list[str]]] = {
@@ -140,7 +141,7 @@ CLAIMS_COMMANDS: Mapping[str, list[list[str]]] = {
         ["new", "payments", "-", "-o", "a@b.example", "-b", "token", "-i", "github"],
     ],
     "record": [["record", "hostile.json", "-n", "x", "-e", "refuse", "-i", "github"]],
-    **{name: [] for name in ("check", "diff", "rollout", "describe", "matrix", "test", "push")},  # read no claims
+    **{name: [] for name in ("check", "diff", "rollout", "describe", "matrix", "test", "push", "rule")},  # read no claims
 }  # fmt: skip
 
 

@@ -56,7 +56,9 @@ def _finding(report: Report, finding: Finding) -> Iterator[Sequence[Span]]:
     if finding.fix is not None:
         yield [(f"{_INDENT} = --fix: ", "dim"), (harmless(finding.fix.title), "")]
     if finding.rule != LOAD:
-        yield [(f"{_INDENT} = why: ", "dim"), (harmless(report.page(report.rule(finding))), "")]
+        rule = report.rule(finding)
+        why = report.page(rule) if report.docs else f"jobkey-broker policy rule {rule.id}"
+        yield [(f"{_INDENT} = why: ", "dim"), (harmless(why), "")]
 
 
 def _summary(report: Report) -> Iterator[Sequence[Span]]:

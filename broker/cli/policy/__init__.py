@@ -12,6 +12,7 @@ class _Policy(LazyGroup):
     later: ClassVar[Mapping[str, str]] = {
         "new": "broker.cli.policy.new:new",
         "check": "broker.cli.policy.check:check",
+        "rule": "broker.cli.policy.rule:rule",
         "test": "broker.cli.policy.test:try_examples",
         "record": "broker.cli.policy.record:record",
         "diff": "broker.cli.policy.diff:diff",

@@ -102,7 +102,7 @@ def test_text_shows_each_finding_where_it_stands_with_its_remedy_and_page() -> N
         "      = see g.yaml:2:3: said here\n"
         "      = remedy: write the id\n"
         "      = --fix: write the id out\n"
-        "      = why: docs/rules/mutable-name.md\n"
+        "      = why: jobkey-broker policy rule mutable-name\n"
         "good: 1 policy, 1 statement, 1 grant; every example came out as it says; 1 warning\n"
     )
 

@@ -101,7 +101,7 @@ def test_what_loads_is_linted_beside_what_does_not(here: Path) -> None:
     assert result.exit_code == 1
     assert "bad.yaml:1:1: the key 'trust' is required" in result.output
     assert re.search(r"names\.yaml:\d+:\d+: warning: .* \[unprotected-branch\]", result.output)
-    assert "= why: docs/rules/unprotected-branch.md" in result.output
+    assert "= why: jobkey-broker policy rule unprotected-branch" in result.output
     last = next(line for line in result.output.splitlines() if "nothing would be loaded" in line)
     assert last.endswith("in what loads")
 

@@ -26,6 +26,7 @@ from broker.exchange.making import Caller, Decided, Maker
 from broker.exchange.near import Entry as Near
 from broker.exchange.near import near_grants, near_misses, near_params
 from broker.exchange.requests import CredentialRequest, Issued, IssuedSession
+from broker.exchange.trials import differing
 from broker.keys import KeyStore
 from broker.ledger import events
 from broker.ledger.records import AlreadyRedeemed, Entry, SessionChange, SessionRecord
@@ -187,16 +188,8 @@ class Exchange:
             "reason": reason, "policy_set": policies.version, "near": near, "now": now,
         }  # fmt: skip
         event = events.observed(**told, allowed=True) if code == "observe" else events.refused(**told, code=code)
-        differs = [change.as_json() for change in trial(policies, token, request.grants)]
-        beside = events.next_differs(
-            changes=differs,
-            issuer=token.issuer,
-            job=told["job"],
-            policy_set=policies.version,
-            told={"case": case},
-            now=now,
-        )
-        await self.ledger.write(Entry(events=(event, beside) if differs else (event,)))
+        differs = differing(trial(policies, token, request.grants), token, policies.version, {"case": case}, now=now)
+        await self.ledger.write(Entry(events=(event, *differs)))
         return case
 
     # 3. Claim, 4. Mint and record, 5. Answer -------------------------------------------------------------------------

@@ -8,7 +8,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -20,6 +20,7 @@ from broker.backends.seam import Backend, BackendError, Handle, Minted, Order
 from broker.errors import BackendFailed, LedgerUnwritable, SessionRejected
 from broker.exchange.leases import LeaseKeeper
 from broker.exchange.requests import CredentialRequest, Issued, IssuedCredential, IssuedSession
+from broker.exchange.trials import differing
 from broker.keys import KeyStore
 from broker.ledger import events
 from broker.ledger.records import Entry, Event, LeaseChange, LeaseMoved, LeaseRecord, SessionRecord
@@ -200,7 +201,12 @@ class Maker:
             claim=claim,
             leases=tuple(rows[one.lease] for one in making if not one.backend.trace),
             changes=tuple(_activate(rows[one.lease]) for one in traced),
-            events=(self._issued(decided, making, rows, issuance), *_differs(decided, issuance)),
+            events=(
+                self._issued(decided, making, rows, issuance),
+                *differing(
+                    decided.differs, decided.caller.token, decided.policy_set, {"issuance": issuance}, now=decided.now
+                ),
+            ),
         )
         try:
             await self._ledger.write(entry)
@@ -260,15 +266,6 @@ class Maker:
         return events.issued(
             session=caller.record, issuance=issuance, kind=caller.token.kind, job=caller.token.job.present(),
             claims=dict(caller.token.claims), policy_set=decided.policy_set, leases=leases, now=decided.now,
-        )  # fmt: skip
-
-
-def _differs(decided: Decided, issuance: str) -> Iterator[Event]:
-    if decided.differs:
-        token = decided.caller.token
-        yield events.next_differs(
-            changes=[change.as_json() for change in decided.differs], issuer=token.issuer, job=token.job.present(),
-            policy_set=decided.policy_set, told={"issuance": issuance}, now=decided.now,
         )  # fmt: skip
 
 

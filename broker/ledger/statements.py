@@ -128,11 +128,6 @@ POLICY_TEXT: Final = compiled(
 )
 LEASE: Final = compiled(select(leases).where(leases.c.id == bindparam("id")))
 LEASES_OF: Final = compiled(select(leases).where(leases.c.session == bindparam("session")).order_by(leases.c.id))
-LEASES_OF_ISSUANCE: Final = compiled(
-    select(leases)
-    .where(leases.c.session == bindparam("session"), leases.c.issuance == bindparam("issuance"))
-    .order_by(leases.c.id)
-)
 # The states stand in the text, not in a parameter, so that the partial indexes apply.
 _ACTIVE: Final = leases.c.state == literal_column("'active'")
 # The partial index's own condition has to stand there too, word for word: SQLite does not conclude it, and without it looks

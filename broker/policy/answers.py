@@ -10,6 +10,7 @@ from broker.values import value
 Code = Literal["unknown-grant", "no-statement", "trigger", "guardrail", "template", "params"]
 
 MOST_EXPLAINED: Final = 64  # misses in one explanation; the rest are counted
+MOST_TOLD: Final = 4  # misses on one line
 _NEAREST: Final[Sequence[Code]] = ("params", "template", "guardrail", "trigger", "no-statement", "unknown-grant")
 
 
@@ -94,11 +95,7 @@ class Denied:
 
         Nearest is fewest misses; a statement for another issuer is never nearer than one for the job's own.
         """
-        groups: dict[tuple[str, int | None], list[Miss]] = {}
-        for miss in self.misses:
-            if grant in {None, miss.grant}:
-                groups.setdefault((miss.grant, miss.statement), []).append(miss)
-        return nearest(list(groups.values()))
+        return nearest(miss for miss in self.misses if grant in {None, miss.grant})
 
     def explain(self) -> str:
         """Some lines for the ledger: each grant, each statement, each miss with what was expected and what came."""
@@ -134,7 +131,18 @@ class BadParams:
 Decision = Allowed | Denied | BadParams
 
 
-def nearest(groups: Iterable[Sequence[Miss]]) -> tuple[Miss, ...]:
-    """The group, one per statement, that came nearest to none."""
-    found = sorted(groups, key=lambda misses: (misses[0].key == "issuer", len(misses)))
+def nearest(misses: Iterable[Miss]) -> tuple[Miss, ...]:
+    """Those of the statement that came nearest to none."""
+    groups: dict[tuple[str, int | None], list[Miss]] = {}
+    for miss in misses:
+        groups.setdefault((miss.grant, miss.statement), []).append(miss)
+    found = sorted(groups.values(), key=lambda group: (group[0].key == "issuer", len(group)))
     return tuple(found[0]) if found else ()
+
+
+def told(misses: Iterable[Miss], *, most: int = MOST_TOLD) -> str:
+    """The nearest statement on one line: each condition that did not hold, what it expected and what came."""
+    near = nearest(misses)
+    return f"trust[{near[0].statement}] " + "; ".join(
+        f"{miss.key}: expected {miss.expected}, got {miss.got}" for miss in near[:most]
+    )

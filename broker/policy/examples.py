@@ -11,7 +11,7 @@ from typing import Any, Final
 from broker.documents import Path, suggestion
 from broker.issuers.seam import IssuerKind
 from broker.model import GrantRequest, VerifiedToken
-from broker.policy.answers import AllowedGrant, BadParams, Miss, nearest
+from broker.policy.answers import AllowedGrant, BadParams, told
 from broker.policy.conditions import Report
 from broker.policy.decide import judge, trusting
 from broker.policy.document import ExamplePart, PolicyFile
@@ -135,16 +135,6 @@ def _differences(policy: Policy, example: ExamplePart, token: VerifiedToken) -> 
             case BadParams(problems=problems) if expected:
                 yield f"expected {name}, but what it sends is wrong: {problems[0].param}: {problems[0].message}"
             case [*misses] if expected:
-                yield f"expected {name}, but it is refused: {_nearest(misses)}"
+                yield f"expected {name}, but it is refused: {told(misses)}"
             case _:
                 pass
-
-
-def _nearest(misses: list[Miss]) -> str:
-    groups: dict[int | None, list[Miss]] = {}
-    for miss in misses:
-        groups.setdefault(miss.statement, []).append(miss)
-    near = nearest(groups.values())
-    return f"trust[{near[0].statement}] " + "; ".join(
-        f"{miss.key}: expected {miss.expected}, got {miss.got}" for miss in near[:4]
-    )

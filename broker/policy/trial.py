@@ -10,11 +10,9 @@ from typing import Literal
 
 from broker.documents import Document
 from broker.model import GrantRequest, VerifiedToken
-from broker.policy.answers import Miss, nearest
+from broker.policy.answers import told
 from broker.policy.decide import judge
 from broker.policy.policyset import PolicySet
-
-MOST_TOLD = 4  # misses of one difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,18 +46,8 @@ def _changes(policies: PolicySet, token: VerifiedToken, requests: Sequence[Grant
             continue
         outcome = judge(policy.next, following, token, request)
         if today == isinstance(outcome, list):
-            why = _told(outcome) if isinstance(outcome, list) else ""
+            why = f"next {told(outcome)}" if isinstance(outcome, list) else ""
             yield Change(grant=request.grant, would="refuse" if today else "allow", why=why)
-
-
-def _told(misses: Sequence[Miss]) -> str:
-    """The next version's nearest statement: what it expected and what came."""
-    groups: dict[int | None, list[Miss]] = {}
-    for miss in misses:
-        groups.setdefault(miss.statement, []).append(miss)
-    near = nearest(groups.values())
-    told = "; ".join(f"{miss.key}: expected {miss.expected}, got {miss.got}" for miss in near[:MOST_TOLD])
-    return f"next trust[{near[0].statement}] {told}"
 
 
 def next_document(document: Document) -> Document:

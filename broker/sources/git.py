@@ -60,7 +60,9 @@ def working(folder: Path) -> Git:
         git.run("rev-parse", "--git-dir")
     except GitFailed as error:
         if "dubious ownership" not in error.said:
-            raise ConfigError(f"{folder}:1:1: not a git repository ({error.said})") from None
+            raise ConfigError(
+                f"{folder}:1:1: not a git repository ({error.said}); name a folder, or run this inside a repository"
+            ) from None
     else:
         return git
     # Somebody else's repository is read only where this user has said so in their own configuration; of that

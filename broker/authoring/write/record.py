@@ -14,7 +14,7 @@ from typing import Any, Final
 from broker.authoring.write.origins import Leaf, Origins, at, leaves, origins, put
 from broker.issuers.seam import Claims, IssuerKind
 from broker.model import GrantRequest, VerifiedToken
-from broker.policy.answers import AllowedGrant, BadParams, Miss, nearest
+from broker.policy.answers import AllowedGrant, BadParams, told
 from broker.policy.decide import judge
 from broker.policy.examples import LIKE, example_token
 from broker.policy.misses import checks
@@ -133,21 +133,11 @@ def outcome(policy: Policy, token: VerifiedToken) -> Outcome:
     for name, grant in policy.grants.items():
         said = judge(policy, grant, token, GrantRequest(grant=grant.name), trust_only=True)
         if isinstance(said, list):
-            refused[name] = _near(said)
+            refused[name] = told(said)
         else:
             assert not isinstance(said, BadParams) or said.problems  # trusted, whatever it sends
             allowed.append(name)
     return Outcome(tuple(allowed), refused)
-
-
-def _near(misses: list[Miss]) -> str:
-    groups: dict[int | None, list[Miss]] = {}
-    for miss in misses:
-        groups.setdefault(miss.statement, []).append(miss)
-    near = nearest(list(groups.values()))
-    return f"trust[{near[0].statement}] " + "; ".join(
-        f"{miss.key}: expected {miss.expected}, got {miss.got}" for miss in near[:4]
-    )
 
 
 def recorded(
